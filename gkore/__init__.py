@@ -1,0 +1,3 @@
+"""gkore: Kore's Python platform on gevent."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The configuration language and the site that it describes, as plain data."""

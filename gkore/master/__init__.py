@@ -1,0 +1,1 @@
+"""Before and around fork: listeners, children, signals."""

@@ -1,0 +1,77 @@
+"""The envelopes that the master and its workers exchange over one socketpair a worker.
+
+An envelope is a fixed head (payload length, kind, sender, destination) and opaque payload. The master relays payloads
+between workers without looking into them: workers are less privileged than it is, so it must not unpickle what they say.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import NamedTuple
+
+from gkore.errors import ProtocolError
+
+HEAD = struct.Struct("!IBHH")
+PAYLOAD_MAX = 16 * 1024 * 1024
+
+MASTER = 0
+EVERYBODY = 0xFFFF
+"""Destination: every worker, the sender included (who wants to leave itself out does so on arrival)."""
+
+
+class Kind(IntEnum):
+    """What an envelope is about."""
+
+    READY = 1
+    """Worker to master: the hooks have run, connections are being accepted."""
+    SHUTDOWN = 2
+    """Worker to master: ``kore.shutdown()``, stop the server."""
+    FATALX = 3
+    """Worker to master: ``kore.fatalx(reason)``, stop the server with exit status 1."""
+    DRAIN = 4
+    """Master to worker: finish what is in flight and leave; the payload says why (``stop`` or ``reload``)."""
+    OBJECT = 5
+    """Worker to workers: ``kore.sendobj``, a pickle."""
+    BROADCAST = 6
+    """Worker to workers: a websocket frame, encoded once."""
+
+
+class Envelope(NamedTuple):
+    """One message: who says what to whom."""
+
+    kind: int
+    sender: int
+    destination: int
+    payload: bytes
+
+
+def seal(kind: int, sender: int, destination: int, payload: bytes = b"") -> bytes:
+    """The bytes of one envelope. ValueError when the payload is larger than PAYLOAD_MAX."""
+    if len(payload) > PAYLOAD_MAX:
+        raise ValueError(f"a message between workers may hold {PAYLOAD_MAX} bytes, this one has {len(payload)}")
+    return HEAD.pack(len(payload), kind, sender, destination) + payload
+
+
+class Opener:
+    """Turns a byte stream back into envelopes. ProtocolError when a length is out of bounds: drop that peer."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Envelope]:
+        buffer = self._buffer
+        buffer += data
+        while len(buffer) >= HEAD.size:
+            length, kind, sender, destination = HEAD.unpack_from(buffer)
+            if length > PAYLOAD_MAX:
+                raise ProtocolError(500, f"bus message of {length} bytes")
+            end = HEAD.size + length
+            if len(buffer) < end:
+                return
+            payload = bytes(buffer[HEAD.size : end])
+            del buffer[:end]
+            yield Envelope(kind, sender, destination, payload)

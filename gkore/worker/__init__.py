@@ -1,0 +1,1 @@
+"""After fork: the only room that imports gevent."""
