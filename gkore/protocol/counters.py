@@ -1,7 +1,9 @@
 """The rows of shared memory in which workers count and from which the master reads.
 
-One row of 32 unsigned 64-bit cells a slot, in one anonymous shared mapping made before the first fork. Only the worker
-in the slot writes its row, single cells are written whole, so no lock is needed; the master only reads and adds up.
+One row of 32 unsigned 64-bit cells a worker, in one anonymous shared mapping made before the first fork. Only the worker
+writes its row, single cells are written whole, so no lock is needed; the master clears a row before it hands it out, notes
+the slot in it, and after that only reads and adds up. A row belongs to a worker, not to its slot, because at a reload two
+workers share a slot until the older one has drained.
 """
 
 from __future__ import annotations
@@ -27,16 +29,32 @@ class Cell(IntEnum):
     RSS = 8
     LAG = 9
     ERRORS = 10
+    SLOT = 11
+    """Which slot the worker fills; 0 while nobody has the row."""
 
 
 class Counters:
-    """All rows of a fleet; ``row(n)`` is a writable view of slot n's cells (slots count from 1)."""
+    """All rows of a fleet; ``row(n)`` is a writable view of row n's cells, of which row 0 is the master's own."""
 
-    __slots__ = ("_cells", "_map")
+    __slots__ = ("_cells", "_map", "rows")
 
-    def __init__(self, slots: int) -> None:
-        self._map = mmap.mmap(-1, max(1, slots + 1) * CELLS * 8)
+    def __init__(self, rows: int) -> None:
+        self.rows = max(1, rows)
+        self._map = mmap.mmap(-1, (self.rows + 1) * CELLS * 8)
         self._cells = memoryview(self._map).cast("Q")
 
     def row(self, number: int) -> memoryview:
         return self._cells[number * CELLS : (number + 1) * CELLS]
+
+    def take(self, slot: int) -> int:
+        """The number of a row that nobody has, cleared and marked with ``slot``. RuntimeError when all are taken."""
+        for number in range(1, self.rows + 1):
+            cells = self.row(number)
+            if not cells[Cell.SLOT]:
+                cells[:] = memoryview(bytes(CELLS * 8)).cast("Q")
+                cells[Cell.SLOT] = slot
+                return number
+        raise RuntimeError(f"all {self.rows} rows of counters are taken")
+
+    def give_back(self, number: int) -> None:
+        self.row(number)[Cell.SLOT] = 0

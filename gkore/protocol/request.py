@@ -1,0 +1,280 @@
+"""The request policy: where messages begin and end, and which may pass.
+
+llhttp (in httptools) is the judge: it reads every byte in order, without callbacks for headers, and refuses what is
+malformed. The framing is found here, by the empty line, Content-Length and the chunked coding; both must agree where
+each message ends, else the answer is 400: two readings of one stream is what request smuggling lives on.
+
+Rules, each a status and a closed connection:
+- 400  what llhttp refuses: bad tokens, bare CR or LF, obs-fold, NUL, Content-Length with Transfer-Encoding or twice,
+       chunk sizes out of range; and what it lets pass: no Host or two in HTTP/1.1 (RFC 9112 3.2), Transfer-Encoding in
+       HTTP/1.0 or other than exactly ``chunked`` (RFC 9112 6.1)
+- 501  a method that is well formed but not Kore's; 505 a version other than 1.0 and 1.1
+- 414, 431  a target, a head or a number of fields over the limit
+- 413  a body over the limit, as soon as that is known; 417 an Expect other than 100-continue (RFC 9110 10.1.1)
+- trailers are read, bounded and dropped (RFC 9110 6.5.1 lets a recipient do so)
+
+Between requests a parser holds no state, so a worker keeps a few for all of its idle connections.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
+
+from gkore.errors import ProtocolError
+from gkore.protocol.chunked import ChunkedDecoder
+from gkore.protocol.fields import Fields, keep, kept
+from gkore.protocol.head import Head
+from gkore.protocol.line import read_line
+
+BLANK_LINES_MAX = 4
+WHOLE_MAX = 4096
+"""Chunks up to this size are looked up among the kept heads."""
+
+_VERSION = re.compile(rb" HTTP/(\d+)(?:\.\d+)?\s*\r?\n")
+_UNKNOWN_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}(?: |\Z)")
+
+
+class Limits(NamedTuple):
+    """What a request may weigh before anybody looks at it."""
+
+    header_bytes: int = 8192
+    headers: int = 100
+    body: int = 1024000
+
+
+class Judge:
+    """llhttp, told to say nothing but "that was a whole message": the ``pop`` of ``pending`` is its only callback.
+
+    A list's own method as callback costs no Python frame; popping an empty list raises, so one message more than was
+    expected is an error too.
+    """
+
+    __slots__ = ("feed", "on_message_complete", "pending")
+
+    def __init__(self) -> None:
+        self.pending: list[None] = [None]
+        self.on_message_complete = self.pending.pop
+        self.feed = HttpRequestParser(self).feed_data
+
+
+def _admit_all(head: Head) -> None:
+    """Nothing to say about a body beyond the limits."""
+
+
+class RequestParser:
+    """Bytes in, whole requests out.
+
+    ``new_head`` makes the object that a request is filled into. ``admit`` sees the head of each request that announces
+    a body before that body is read: it may change ``head.limit``, set ``head.sink``, or raise ProtocolError.
+    """
+
+    __slots__ = (
+        "_admit",
+        "_chunked",
+        "_judge",
+        "_left",
+        "_limits",
+        "_new_head",
+        "_partial",
+        "_parts",
+        "_received",
+        "complete",
+        "head",
+        "leftover",
+    )
+
+    def __init__(
+        self, limits: Limits, new_head: Callable[[], Head] = Head, admit: Callable[[Head], None] = _admit_all
+    ) -> None:
+        self._limits = limits
+        self._new_head = new_head
+        self._admit = admit
+        self._judge = Judge()
+        self._partial = b""
+        self.complete: list[Head] = []
+        """Whole requests, in order; whoever serves them takes them out."""
+        self.head: Head | None = None
+        """The request whose head is complete and whose body is not."""
+        self.leftover = b""
+        """What came behind a websocket upgrade."""
+        self._left = 0
+        self._chunked: ChunkedDecoder | None = None
+        self._parts: list[bytes] = []
+        self._received = 0
+
+    @property
+    def idle(self) -> bool:
+        """True between requests, when no byte of a next one has come."""
+        return not self._partial and self.head is None
+
+    def feed(self, data: bytes) -> None:
+        """Take what the socket gave. ProtocolError when a rule is broken; the parser is of no use after that."""
+        # The common chunk is one whole request whose fields were seen before: no search for its end is needed.
+        if self.head is None and not self._partial and len(data) <= WHOLE_MAX:
+            text, _, block = data.partition(b"\r\n")
+            fields = kept(block)
+            if fields is not None and text:
+                judge = self._judge
+                try:
+                    judge.feed(data)
+                except (HttpParserError, HttpParserUpgrade) as stop:
+                    self._stopped(stop, data)
+                head = self._new_head()
+                line = head.line = read_line(text)
+                head.fields = fields
+                if fields.closes or not line.minor:
+                    head.keep_alive = fields.keeps and not fields.closes
+                if fields.host is None and line.minor:
+                    raise ProtocolError(400, "no Host field")
+                if judge.pending:
+                    raise ProtocolError(400, "a head whose end is in doubt")
+                judge.pending.append(None)
+                self.complete.append(head)
+                return
+        rest = data
+        while rest:
+            rest = self._feed_head(rest) if self.head is None else self._feed_body(self.head, rest)
+
+    def resume(self) -> None:
+        """The websocket upgrade was not taken: what came behind that head is HTTP after all."""
+        rest, self.leftover = self.leftover, b""
+        self.feed(rest)
+
+    def _feed_head(self, data: bytes) -> bytes:
+        """Take the bytes of a head; the rest is returned."""
+        seen = len(self._partial)
+        whole = self._partial + data
+        blank = 0
+        while whole.startswith(b"\r\n", blank):
+            blank += 2  # RFC 9112 2.2: a server should ignore an empty line before the request line
+        if blank > BLANK_LINES_MAX * 2:
+            raise ProtocolError(400, "empty lines instead of a request")
+        end = whole.find(b"\r\n\r\n", max(blank, seen - 3))
+        end = end + 4 if end >= 0 else len(whole)
+        try:
+            self._judge.feed(data[: end - seen])
+        except (HttpParserError, HttpParserUpgrade) as stop:
+            self._stopped(stop, whole)
+        if not whole.endswith(b"\r\n\r\n", blank, end):
+            self._partial = whole
+            self._bound_partial(whole)
+            return b""
+        self._partial = b""
+        self._take_head(whole[blank:end])
+        if self.complete and self.complete[-1].upgrade:
+            self.leftover = whole[end:]
+            return b""
+        return whole[end:]
+
+    def _bound_partial(self, whole: bytes) -> None:
+        if len(whole) > self._limits.header_bytes:
+            if b"\r\n" in whole:
+                raise ProtocolError(431, f"head over {self._limits.header_bytes} bytes")
+            raise ProtocolError(414, "request target too long")
+
+    def _stopped(self, stop: HttpParserError | HttpParserUpgrade, data: bytes) -> None:
+        """llhttp stopped reading: behind an upgrade that is no fault, else say which."""
+        if isinstance(stop, HttpParserUpgrade):
+            # A fresh judge reads on, whether the upgrade is taken or not.
+            judge = self._judge = Judge()
+            judge.pending.clear()
+            return
+        text = str(stop)
+        version = _VERSION.search(data)
+        if isinstance(stop, HttpParserInvalidMethodError) and _UNKNOWN_METHOD.match(data.lstrip(b"\r\n")):
+            raise ProtocolError(501, "method not implemented") from None
+        if "version" in text and version is not None and version.group(1) != b"1":
+            raise ProtocolError(505, "HTTP version not supported") from None
+        raise ProtocolError(400, text or "malformed request") from None
+
+    def _take_head(self, raw: bytes) -> None:
+        """The judge accepted ``raw`` as a head: make it a request, or the beginning of one with a body."""
+        limits = self._limits
+        text, _, block = raw.partition(b"\r\n")
+        if len(raw) > limits.header_bytes:
+            raise ProtocolError(414 if len(text) * 2 > len(raw) else 431, f"head over {limits.header_bytes} bytes")
+        head = self._new_head()
+        line = head.line = read_line(text)
+        fields = head.fields = Fields(block)
+        if len(fields) > limits.headers:
+            raise ProtocolError(431, f"more than {limits.headers} header fields")
+        if fields.host is None and line.minor:
+            raise ProtocolError(400, "no Host field")
+        if fields.closes or not line.minor:
+            head.keep_alive = fields.keeps and not fields.closes
+        judge = self._judge
+        if judge.pending:
+            self._begin_body(head)
+            return
+        judge.pending.append(None)
+        head.upgrade = fields.upgrade == b"websocket"
+        if not fields.upgrade and fields.get(b"content-length") is None:
+            keep(block, fields)
+        self.complete.append(head)
+
+    def _begin_body(self, head: Head) -> None:
+        fields = head.fields
+        head.limit = self._limits.body
+        self._parts = []
+        self._received = 0
+        if fields.get(b"transfer-encoding") is not None:
+            if [coding.lower() for coding in fields.all(b"transfer-encoding")] != [b"chunked"] or not head.line.minor:
+                raise ProtocolError(400, "Transfer-Encoding that can't be framed")
+            self._chunked = ChunkedDecoder()
+        else:
+            length = fields.get(b"content-length") or b""
+            if not length.isdigit():
+                raise ProtocolError(400, "a body without length")
+            self._left = int(length)
+        self._admit(head)
+        if self._chunked is None and self._left > head.limit:
+            raise ProtocolError(413, f"body over {head.limit} bytes")
+        expect = fields.get(b"expect")
+        if expect is not None and head.line.minor:  # RFC 9110 10.1.1: ignored in a 1.0 request
+            if expect.lower() != b"100-continue":
+                raise ProtocolError(417, "unknown expectation")
+            head.expects_continue = True
+        self.head = head
+
+    def _feed_body(self, head: Head, data: bytes) -> bytes:
+        """Take the bytes of a body; the rest is returned."""
+        if self._chunked is None:
+            piece = data[: self._left]
+            used = len(piece)
+            self._left -= used
+            pieces = [piece]
+            done = self._left == 0
+        else:
+            used, pieces = self._chunked.feed(data)
+            done = self._chunked.done
+        try:
+            self._judge.feed(data[:used])
+        except HttpParserUpgrade as stop:
+            self._stopped(stop, data)
+        except HttpParserError as stop:
+            raise ProtocolError(400, str(stop) or "malformed body") from None
+        if done == bool(self._judge.pending):
+            raise ProtocolError(400, "a body whose end is in doubt")
+        for piece in pieces:
+            self._keep(head, piece)
+        if done:
+            self._judge.pending.append(None)
+            head.content = b"".join(self._parts)
+            self._parts = []
+            self._chunked = None
+            self.head = None
+            self.complete.append(head)
+        return data[used:]
+
+    def _keep(self, head: Head, piece: bytes) -> None:
+        self._received += len(piece)
+        if self._received > head.limit:
+            raise ProtocolError(413, f"body over {head.limit} bytes")
+        if head.sink is not None:
+            head.sink(piece)
+        else:
+            self._parts.append(piece)
