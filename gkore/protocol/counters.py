@@ -1,9 +1,9 @@
 """The rows of shared memory in which workers count and from which the master reads.
 
-One row of 32 unsigned 64-bit cells a worker, in one anonymous shared mapping made before the first fork. Only the worker
-writes its row, single cells are written whole, so no lock is needed; the master clears a row before it hands it out, notes
-the slot in it, and after that only reads and adds up. A row belongs to a worker, not to its slot, because at a reload two
-workers share a slot until the older one has drained.
+One row of 32 unsigned 64-bit cells a worker, in one anonymous shared mapping made before the first fork. Only the
+worker writes its row, single cells are written whole, so no lock is needed; the master clears a row before it hands it
+out, notes the slot in it, and after that only reads and adds up. A row belongs to a worker, not to its slot, because at
+a reload two workers share a slot until the older one has drained.
 """
 
 from __future__ import annotations

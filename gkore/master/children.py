@@ -1,0 +1,156 @@
+"""The children: which states a worker goes through, and what its exit status says.
+
+STARTING ──ready──> READY ──drain──> DRAINING ──died──> GONE
+    └──────────────drain────────────────┘
+Every state but GONE ends in GONE by ``died``; what that means depends on the state in which it happened:
+from STARTING a failed boot, from READY a crash (or a worker that left by itself), from DRAINING what we asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from posix import WNOHANG, waitpid  # not os.waitpid: gevent replaces that name with one that needs a hub
+
+from gkore.master.relay import Line
+from gkore.protocol.slot import Exit
+
+
+class State(Enum):
+    """Where a worker is in its life."""
+
+    STARTING = auto()
+    """Forked; its hooks run, it accepts nothing yet."""
+    READY = auto()
+    DRAINING = auto()
+    """It was told to finish what is in flight and to leave."""
+    GONE = auto()
+
+
+class Event(Enum):
+    """What moves a worker on."""
+
+    READY = auto()
+    DRAIN = auto()
+    DIED = auto()
+
+
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (State.STARTING, Event.READY): State.READY,
+    (State.STARTING, Event.DRAIN): State.DRAINING,
+    (State.STARTING, Event.DIED): State.GONE,
+    (State.READY, Event.READY): State.READY,
+    (State.READY, Event.DRAIN): State.DRAINING,
+    (State.READY, Event.DIED): State.GONE,
+    # The order to drain and the word "ready" may cross each other on the bus.
+    (State.DRAINING, Event.READY): State.DRAINING,
+    (State.DRAINING, Event.DRAIN): State.DRAINING,
+    (State.DRAINING, Event.DIED): State.GONE,
+}
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """One worker process, as the master sees it."""
+
+    pid: int
+    slot: int
+    covers: frozenset[int]
+    """The slots whose sockets it was handed."""
+    generation: int
+    """Which reload it belongs to; a child of an older one is renewed."""
+    row: int
+    line: Line
+    state: State = State.STARTING
+    deadline: float = float("inf")
+    """CLOCK_MONOTONIC seconds after which it is killed."""
+    killed: str = ""
+    """Why the master killed it, when it did."""
+
+    def __str__(self) -> str:
+        return f"worker {self.slot} (pid {self.pid})"
+
+    @property
+    def serves(self) -> bool:
+        """Whether it accepts connections, or is about to."""
+        return self.state in (State.STARTING, State.READY)
+
+    def advance(self, event: Event) -> State:
+        """Move on by the table; the state before is returned. KeyError when that can't happen: a bug of ours."""
+        before = self.state
+        self.state = TRANSITIONS[before, event]
+        return before
+
+    def kill(self, why: str) -> None:
+        """End it now; the first reason is kept for the log."""
+        self.killed = self.killed or why
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; the pid is still its own, because the master has not reaped it."""
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass  # user code in the parent waited for "any child" and got ours
+
+
+def reap(known: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Those of the known children that ended, as (pid, wait status).
+
+    Only these are waited for, so that a child of the user's own code is left to that code; PID 1 of a container
+    inherits the orphans of all others and must collect strangers too, which are not reported.
+    """
+    if os.getpid() == 1:
+        known = set(known)
+        yield from ((pid, status) for pid, status in _reap_all() if pid in known)
+        return
+    for pid in known:
+        try:
+            ended, status = waitpid(pid, WNOHANG)
+        except ChildProcessError:  # user code in the parent waited for "any child" and got ours
+            ended, status = pid, 0
+        if ended:
+            yield ended, status
+
+
+def _reap_all() -> Iterator[tuple[int, int]]:
+    while True:
+        try:
+            pid, status = waitpid(-1, WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        yield pid, status
+
+
+WORDS = {
+    Exit.OK: "left by itself",
+    Exit.FATAL: "ended with status 1 (kore.fatal, or an exception that nobody caught)",
+    Exit.START: "ended with status 3 (the application or the machine refused)",
+    Exit.BOOT: "ended with status 4 (its set-up failed)",
+    Exit.FATALX: "called kore.fatalx",
+}
+
+
+def describe(child: Child, status: int) -> str:
+    """What happened to the child, from its wait status, in words."""
+    if child.killed:
+        return f"was killed: {child.killed}"
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        hint = " (out of memory?)" if number == signal.SIGKILL else ""
+        core = ", core dumped" if os.WCOREDUMP(status) else ""
+        return f"was killed by {_signal_name(number)}{hint}{core}"
+    code = os.waitstatus_to_exitcode(status)
+    return WORDS.get(code, f"ended with status {code}")  # type: ignore[call-overload, no-any-return]
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

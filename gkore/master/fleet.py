@@ -1,0 +1,340 @@
+"""The fleet: how many workers there should be, and what to do when that is not so.
+
+``tick`` compares what is wanted with what is there and does the difference; signals, deaths and words from workers only
+change one of the two. That is why start, crash, reload and resize need no code of their own:
+
+- A seat (a slot's place in the fleet) wants one worker of the current generation whose sockets cover what the seat must
+  serve. An empty seat gets one at once, unless it backs off.
+- A seat whose worker is out of date (an older generation after SIGHUP, too few sockets after SIGTTOU) gets a successor
+  beside it, one seat at a time; when the successor is READY the older one drains. Nobody stops accepting before
+  somebody else accepts on the same socket.
+- Workers beyond the wanted number drain when all slots' sockets are served without them.
+
+Everything that must survive an ``exec`` of a new gkore is plain data here: pids, slots, generations, descriptors.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from socket import socket
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from gkore import log
+from gkore.errors import ProtocolError, StartError
+from gkore.master import notify
+from gkore.master.birth import RunWorker, bear
+from gkore.master.children import Child, Event, State, describe, reap
+from gkore.master.listeners import Listeners
+from gkore.master.privileges import Privileges
+from gkore.master.relay import Line, pair
+from gkore.protocol.bus import EVERYBODY, MASTER, Envelope, Kind
+from gkore.protocol.counters import Counters
+from gkore.protocol.slot import Exit, Slot
+
+if TYPE_CHECKING:
+    from gkore.conf.application import Application
+
+WORKERS_MAX = 255
+"""As Kore: ``workers`` may be 1..255."""
+BOOTS_MAX = 3
+"""Failed boots in a row after which the first start, or a reload, is given up."""
+CRASHES_FREE, CRASHES_WINDOW = 5, 10.0
+"""So many crashes in so many seconds are answered with a new worker at once; more are answered more slowly."""
+BACKOFF_FIRST, BACKOFF_MAX = 0.1, 5.0
+"""Seconds; doubled from the one to the other."""
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait after the n-th failure in a row: 0.1, 0.2, 0.4 ... 5."""
+    return min(BACKOFF_MAX, BACKOFF_FIRST * 2.0 ** min(failures - 1, 16))
+
+
+def covers(number: int, wanted: int, slots: int, mute: Collection[int]) -> frozenset[int]:
+    """Whose sockets the worker in slot ``number`` serves: its own, and its share of the slots without a worker."""
+    serving = [n for n in range(1, wanted + 1) if n not in mute]
+    if number not in serving:
+        return frozenset()
+    orphans = [n for n in range(wanted + 1, slots + 1) if n not in mute]
+    share = orphans[serving.index(number) :: len(serving)]
+    return frozenset((number, *share))
+
+
+@dataclass(slots=True)
+class Seat:
+    """What is remembered of a slot from one worker to the next."""
+
+    failures: int = 0
+    """Boots that failed since one succeeded."""
+    crashes: deque[float] = field(default_factory=deque)
+    due: float = 0.0
+    """CLOCK_MONOTONIC seconds before which no worker is forked for it."""
+
+
+class Fleet:
+    """All workers of one server."""
+
+    def __init__(
+        self, application: Application, run_worker: RunWorker, listeners: Listeners, privileges: Privileges
+    ) -> None:
+        settings = application.settings
+        self.application = application
+        self.run_worker = run_worker
+        self.listeners = listeners
+        self.privileges = privileges
+        self.drain_time: float = settings.worker_drain_time
+        self.terminate = settings.worker_death_policy == "terminate"
+        self.wanted: int = settings.workers
+        self.seats = {number: Seat() for number in range(1, self.wanted + 1)}
+        self.children: dict[int, Child] = {}
+        self.counters = Counters(2 * WORKERS_MAX)
+        self.generation = 1
+        self.settled = False
+        """Whether everything that is wanted is there, since the last change of what is wanted."""
+        self.started = False
+        """Whether it was settled once."""
+        self.private: list[socket] = []
+        """The master's own sockets, closed in every child."""
+        self.status: int | None = None
+        """The exit status of the server, once it is stopping."""
+
+    # -- what is wanted ------------------------------------------------------------------------------------------------
+
+    def renew(self) -> None:
+        """Replace every worker, one after the other, each when its successor is READY."""
+        self.generation += 1
+        self._unsettle()
+
+    def grow(self) -> None:
+        """One worker more, with sockets of its own; StartError when they can't be made."""
+        if self.wanted == WORKERS_MAX:
+            raise StartError(f"there are {WORKERS_MAX} workers already")
+        number = self.wanted + 1
+        self.seats.setdefault(number, Seat())
+        self.listeners.widen(number)
+        self.wanted = number
+        self._unsettle()
+
+    def shrink(self) -> None:
+        """One worker less; its slot's sockets are served by those that stay. StartError when nobody would stay."""
+        staying = [n for n in range(1, self.wanted) if n not in self.listeners.mute]
+        if not staying:
+            raise StartError("the last worker that accepts connections stays")
+        self.wanted -= 1
+        self._unsettle()
+
+    def stop(self, status: int, why: str) -> None:
+        """Drain all workers; asked again while that goes on: kill them. The first status stays."""
+        if self.status is not None:
+            self.kill(f"{why} while the server was stopping")
+            return
+        self.status = status
+        notify.stopping(f"{why}: finishing requests")
+        log.notice(f"{why}: stopping, {len(self.children)} workers have {self.drain_time:g} s to finish their requests")
+        for child in self.children.values():
+            self._drain(child, b"stop")
+        self.listeners.close()
+
+    def kill(self, why: str) -> None:
+        for child in self.children.values():
+            child.kill(why)
+
+    # -- what is there -------------------------------------------------------------------------------------------------
+
+    def listen(self, child: Child) -> bool:
+        """Act on what a worker says, and tell whether there may be more; one that makes no sense is killed."""
+        try:
+            envelopes = child.line.read()
+            for envelope in envelopes or ():
+                self._heard(child, envelope)
+        except ProtocolError as failure:
+            log.error(f"{child}: {failure}: killed, that is not what a worker says")
+            child.line.open = False
+            child.kill("it sent garbage on the bus")
+            return False
+        return envelopes is not None
+
+    def reap(self) -> None:
+        """Find out who ended, and why; ``tick`` fills the empty seats."""
+        for pid, status in list(reap(tuple(self.children))):
+            child = self.children[pid]
+            while self.listen(child):
+                pass  # its last words may be READY or kore.fatalx, and change what its death means
+            self._died(self.children.pop(pid), status)
+
+    def tick(self) -> None:
+        """Do what is missing between what is wanted and what is there."""
+        now = monotonic()
+        if self.status is None:
+            for number in range(1, self.wanted + 1):
+                self._fill(number, now)
+            self._retire()
+            self.settled = self.settled or self._complete()
+        for child in self.children.values():
+            if now >= child.deadline and not child.killed:
+                child.kill(f"it did not finish within {self.drain_time:g} s (worker_drain_time)")
+
+    def next_deadline(self) -> float:
+        """CLOCK_MONOTONIC seconds at which ``tick`` has something to do that no event announces."""
+        times = [child.deadline for child in self.children.values() if not child.killed]
+        if self.status is None:
+            now = monotonic()
+            times += [seat.due for seat in self.seats.values() if seat.due > now]
+        return min(times, default=float("inf"))
+
+    def signal(self, number: signal.Signals) -> None:
+        for child in self.children.values():
+            child.signal(number)
+
+    # -- the difference ------------------------------------------------------------------------------------------------
+
+    def _in_seat(self, number: int) -> list[Child]:
+        return [child for child in self.children.values() if child.slot == number and child.serves]
+
+    def _needs(self, number: int) -> frozenset[int]:
+        return covers(number, self.wanted, len(self.seats), self.listeners.mute)
+
+    def _fits(self, child: Child) -> bool:
+        return child.generation == self.generation and child.covers >= self._needs(child.slot)
+
+    def _fill(self, number: int, now: float) -> None:
+        there = self._in_seat(number)
+        if any(self._fits(child) for child in there) or now < self.seats[number].due:
+            return
+        if there and any(c.state is State.STARTING and self._fits(c) for c in self.children.values()):
+            return  # one successor at a time: a reload must not double the memory of the whole fleet
+        self._fork(number)
+
+    def _retire(self) -> None:
+        surplus = [child for child in self.children.values() if child.slot > self.wanted and child.serves]
+        if not surplus:
+            return
+        ready = [c for c in self.children.values() if c.state is State.READY and c.slot <= self.wanted]
+        served: set[int] = set().union(*(child.covers for child in ready))
+        if served >= {number for number in self.seats if number not in self.listeners.mute}:
+            for child in surplus:
+                self._drain(child, b"stop")
+
+    def _complete(self) -> bool:
+        ready = {c.slot for c in self.children.values() if c.state is State.READY and self._fits(c)}
+        serving = {c.slot for c in self.children.values() if c.serves}
+        return ready == serving == set(range(1, self.wanted + 1))
+
+    def _unsettle(self) -> None:
+        self.settled = False
+        for seat in self.seats.values():
+            seat.failures, seat.due = 0, 0.0
+
+    def _fork(self, number: int) -> None:
+        ours, theirs = pair()
+        needs = self._needs(number)
+        row = self.counters.take(number)
+        slot = Slot(number, self.listeners.of(needs), theirs, self.counters.row(row))
+        try:
+            pid = bear(self.application, self.run_worker, slot, self.privileges, [ours, *self._strange(slot)])
+        except OSError as failure:  # EAGAIN, ENOMEM: no process to be had right now
+            ours.close()
+            self.counters.give_back(row)
+            self._failed(self.seats[number], f"worker {number} could not be forked: {failure.strerror}")
+            return
+        finally:
+            theirs.close()
+        self.children[pid] = Child(pid, number, needs, self.generation, row, Line(ours, number))
+
+    def _strange(self, slot: Slot) -> Iterable[socket]:
+        kept = {listener.sock for listener in slot.listeners}
+        yield from (sock for sock in self.listeners.sockets() if sock not in kept)
+        yield from (child.line.sock for child in self.children.values())
+        yield from self.private
+
+    def _drain(self, child: Child, why: bytes) -> None:
+        """The envelope says why, the signal says now: when the worker handles the signal, the reason is there."""
+        if child.state is not State.DRAINING:
+            child.advance(Event.DRAIN)
+            child.deadline = monotonic() + self.drain_time
+            child.line.send(Envelope(Kind.DRAIN, MASTER, child.slot, why))
+            child.signal(signal.SIGTERM)
+
+    # -- words and deaths ----------------------------------------------------------------------------------------------
+
+    def _heard(self, child: Child, envelope: Envelope) -> None:
+        if envelope.destination != MASTER:
+            self._relay(envelope)
+        elif envelope.kind == Kind.READY:
+            self._ready(child)
+        elif envelope.kind == Kind.SHUTDOWN and self.status is None:
+            self.stop(Exit.OK, f"{child} called kore.shutdown")
+        elif envelope.kind == Kind.FATALX and self.status is None:
+            self.stop(Exit.FATAL, f"{child} called kore.fatalx: {envelope.payload.decode('utf-8', 'replace')}")
+
+    def _relay(self, envelope: Envelope) -> None:
+        """To everybody who lives, or to the one worker in a slot: the newest, unless only older ones are left."""
+        if envelope.destination == EVERYBODY:
+            targets = list(self.children.values())
+        else:
+            there = [child for child in self.children.values() if child.slot == envelope.destination]
+            targets = sorted(there, key=lambda child: (child.serves, child.generation))[-1:]
+        for child in targets:
+            if not child.line.send(envelope) and child.line.lost == 1:
+                log.error(f"{child} does not read the bus: messages for it are being dropped")
+
+    def _ready(self, child: Child) -> None:
+        if child.advance(Event.READY) is not State.STARTING or self.status is not None:
+            return
+        self.seats[child.slot].failures = 0
+        log.info(f"{child} is ready")
+        for older in self._in_seat(child.slot):
+            if older is not child and not self._fits(older):
+                self._drain(older, b"reload")
+
+    def _died(self, child: Child, status: int) -> None:
+        child.line.close()
+        self.counters.give_back(child.row)
+        before = child.advance(Event.DIED)
+        what = f"{child} {'has drained' if before is State.DRAINING and status == 0 else describe(child, status)}"
+        if self.status is not None or before is State.DRAINING:
+            (log.notice if child.killed or os.WIFSIGNALED(status) else log.info)(what)
+        elif os.WIFEXITED(status) and os.WEXITSTATUS(status) == Exit.FATALX:
+            self.stop(Exit.FATAL, what)
+        elif before is State.STARTING:
+            self._failed(self.seats[child.slot], what)
+        else:
+            self._crashed(self.seats[child.slot], status, what)
+
+    def _failed(self, seat: Seat, what: str) -> None:
+        """A boot failed: try again, ever more slowly; a first start or a reload is given up after a few."""
+        seat.failures += 1
+        seat.due = monotonic() + backoff(seat.failures)
+        if seat.failures < BOOTS_MAX or (self.started and self.settled):
+            log.error(f"{what} before it was ready, next try in {backoff(seat.failures):g} s")
+        elif not self.started:
+            log.error(f"{what} before it was ready, {seat.failures} times in a row: giving up")
+            self.stop(Exit.START, "the workers do not start")
+        else:
+            self._keep_old(what)
+
+    def _keep_old(self, what: str) -> None:
+        """The new workers do not start: let the old ones be the current ones again."""
+        log.error(f"{what} before it was ready, {BOOTS_MAX} times in a row: reload given up, the old workers stay")
+        for child in self.children.values():
+            child.generation = self.generation
+        self.wanted = max((child.slot for child in self.children.values() if child.serves), default=self.wanted)
+        self.settled = True
+
+    def _crashed(self, seat: Seat, status: int, what: str) -> None:
+        now = monotonic()
+        seat.crashes.append(now)
+        while seat.crashes[0] < now - CRASHES_WINDOW:
+            seat.crashes.popleft()
+        if self.terminate and status != 0:
+            log.error(what)
+            self.stop(Exit.FATAL, "a worker died (worker_death_policy terminate)")
+            return
+        surplus = len(seat.crashes) - CRASHES_FREE
+        seat.due = now + backoff(surplus) if surplus > 0 else now
+        when = f"in {backoff(surplus):g} s (it crashes in a loop)" if surplus > 0 else "at once"
+        (log.error if status else log.notice)(f"{what}, replaced {when}")

@@ -1,0 +1,93 @@
+"""A server's first and last acts, around the loop.
+
+Order of a start: bind (while the terminal can still be told about an address in use), daemonize, pid file,
+``kore_parent_configure``, bind what that declared. As Kore's, and before any worker gives its privileges up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from setproctitle import setproctitle
+
+from gkore import log
+from gkore.errors import StartError
+from gkore.master.birth import RunWorker
+from gkore.master.daemon import Daemon, daemonize, remove_pidfile, write_pidfile
+from gkore.master.fleet import Fleet
+from gkore.master.listeners import Address, Listeners
+from gkore.master.privileges import plan
+
+if TYPE_CHECKING:
+    from gkore.conf.application import Application
+
+
+class Launch:
+    """What one run of a server holds besides its workers: addresses, pid file, the terminal it came from."""
+
+    __slots__ = ("application", "configured", "daemon", "listeners", "settings")
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+        self.settings = application.settings
+        self.listeners = Listeners(self.settings.socket_backlog, frozenset(self.settings.worker_no_accept))
+        self.daemon = Daemon()
+        self.configured = False
+
+    def start(self, run_worker: RunWorker) -> Fleet:
+        """Everything up to the first fork. StartError when it can't be done."""
+        privileges = plan(self.application)
+        self._bind()
+        if self.application.daemonize:
+            self.daemon = daemonize()
+        setproctitle("gkore [parent]")
+        if self.settings.pidfile:
+            write_pidfile(self.settings.pidfile)
+        if self.application.daemonize:
+            self._hook("parent_daemonized")
+        self.configured = True
+        self._hook("parent_configure", self.application.arguments)
+        self._bind()
+        if not self.listeners.addresses:
+            log.notice("no address to listen on: the workers run, but serve nobody (bind ADDRESS PORT)")
+        return Fleet(self.application, run_worker, self.listeners, privileges)
+
+    def finish(self) -> None:
+        """After the last worker: the application's own end, and nothing of ours left behind."""
+        self.listeners.close()
+        self.listeners.unlink()
+        if not self.configured:
+            return
+        try:
+            self._hook("parent_teardown")
+        except StartError as failure:
+            log.error(str(failure))
+        if self.settings.pidfile:
+            remove_pidfile(self.settings.pidfile)
+        log.notice("stopped")
+
+    def _bind(self) -> None:
+        mute = self.listeners.mute
+        accepting = sum(number not in mute for number in range(1, self.settings.workers + 1))
+        if not accepting:
+            raise StartError("worker_no_accept names every worker: nobody would accept a connection")
+        for address in self.listeners.open(self.application.site.servers.values(), self.settings.workers):
+            workers = f"{accepting} worker{'s' if accepting != 1 else ''}"
+            log.notice(f"listening on {self._url(address)} (server {address.server.name}, {workers})")
+
+    def _url(self, address: Address) -> str:
+        if address.bind.path:
+            return str(address.bind)
+        site, server = self.application.site, address.server
+        certified = any(domain.certfile or domain.acme for domain in site.domains_of(server.name))
+        return f"{'https' if server.tls or (server.tls is None and certified) else 'http'}://{address.bind}"
+
+    def _hook(self, name: str, *arguments: object) -> None:
+        function = self.application.hook(name)
+        if function is None:
+            return
+        try:
+            function(*arguments)
+        except Exception as failure:
+            log.exception(f"{name} raised:", failure)
+            raise StartError(f"{name} failed, see above") from failure

@@ -1,0 +1,216 @@
+"""One listening socket per worker slot and address, made and kept open by the master.
+
+The rules, and why:
+
+- A TCP address has one SO_REUSEPORT socket per slot: the kernel spreads connections over the slots by hash. The sockets
+  belong to the slots, not to the workers: when a worker dies, what waits in its accept queue waits for its successor.
+- Closing one socket of the group resets what waits in it, so none is closed while its address is served. A slot without
+  a worker is served by another slot's worker (``fleet.covers`` decides which).
+- A UNIX socket is shared by all slots; Linux has no SO_REUSEPORT groups for stream sockets of that family.
+- SO_REUSEPORT would let a second server of the same user join the group in silence and take a part of the requests, so
+  each address is first bound once without it: that fails when anybody else listens there.
+- Everything here happens before a worker drops its privileges.
+
+The sockets are plain ``socket.socket`` as the name stood when this module was imported, before the standard library was
+patched: a patched socket would make a hub, and the master has none.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import stat
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from socket import (
+    AF_INET6,
+    AF_UNIX,
+    AI_PASSIVE,
+    IPPROTO_IPV6,
+    IPPROTO_TCP,
+    IPV6_V6ONLY,
+    SO_REUSEADDR,
+    SO_REUSEPORT,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_NODELAY,
+    gaierror,
+    socket,
+)
+from typing import Any
+
+from gkore.conf.site import Bind, Server
+from gkore.errors import StartError
+from gkore.protocol.slot import Listener
+
+SHARED = 0
+"""The key of a UNIX address's only socket; slots count from 1."""
+
+
+@dataclass(slots=True)
+class Address:
+    """One address that is served: where it was declared, what the kernel calls it, its sockets by slot."""
+
+    server: Server
+    declared: Bind
+    bind: Bind
+    """As declared, but with the port that the kernel gave when port 0 was asked for."""
+    family: int
+    sockaddr: Any
+    sockets: dict[int, socket] = field(default_factory=dict)
+    inode: tuple[int, int] | None = None
+
+
+class Listeners:
+    """All addresses and their sockets; ``mute`` holds the slots that accept nothing (``worker_no_accept``)."""
+
+    __slots__ = ("addresses", "backlog", "mute")
+
+    def __init__(self, backlog: int, mute: Collection[int] = ()) -> None:
+        self.backlog = backlog
+        self.mute = mute
+        self.addresses: list[Address] = []
+
+    def open(self, servers: Iterable[Server], slots: int) -> list[Address]:
+        """Listen on every declared address that is not served yet, and say which; StartError with its place."""
+        known = {id(address.declared) for address in self.addresses}
+        fresh: list[Address] = []
+        for server in servers:
+            for bind in server.binds:
+                if id(bind) in known:
+                    continue
+                with _named(bind):
+                    address = self._unix(server, bind) if bind.path else self._tcp(server, bind)
+                    self.addresses.append(address)
+                    fresh.append(address)
+                    self._fill(address, slots)
+        return fresh
+
+    def widen(self, slots: int) -> None:
+        """Make the sockets of slots that are new; StartError when the kernel refuses."""
+        for address in self.addresses:
+            with _named(address.bind):
+                self._fill(address, slots)
+
+    def of(self, slots: Collection[int]) -> list[Listener]:
+        """What a worker that serves these slots listens on; a shared socket is in it once, unless they are none."""
+        return [
+            Listener(address.server, address.bind, sock)
+            for address in self.addresses
+            for number, sock in address.sockets.items()
+            if number in slots or (number == SHARED and slots)
+        ]
+
+    def sockets(self) -> Iterator[socket]:
+        for address in self.addresses:
+            yield from address.sockets.values()
+
+    def close(self) -> None:
+        """Close the master's copies: an address is gone when the last worker has closed its own."""
+        for sock in self.sockets():
+            sock.close()
+
+    def unlink(self) -> None:
+        """Remove the UNIX socket files that are still ours (somebody may have put another one there)."""
+        for address in self.addresses:
+            if address.inode is not None and _inode(address.bind.path) == address.inode:
+                os.unlink(address.bind.path)
+
+    def _fill(self, address: Address, slots: int) -> None:
+        if address.family == AF_UNIX:
+            return
+        for number in range(1, slots + 1):
+            if number not in self.mute and number not in address.sockets:
+                address.sockets[number] = sock = _bound(address.family, address.sockaddr)
+                address.sockaddr = sock.getsockname()
+                address.bind = replace(address.declared, port=str(address.sockaddr[1]))
+                sock.listen(self.backlog)
+
+    def _tcp(self, server: Server, bind: Bind) -> Address:
+        family, _, _, _, sockaddr = _socket.getaddrinfo(bind.host or None, bind.port, 0, SOCK_STREAM, 0, AI_PASSIVE)[0]
+        if sockaddr[1]:
+            _bound(family, sockaddr, group=False).close()
+        return Address(server, bind, bind, family, sockaddr)
+
+    def _unix(self, server: Server, bind: Bind) -> Address:
+        abstract = bind.path.startswith("@")
+        name = "\0" + bind.path[1:] if abstract else bind.path
+        if not abstract:
+            _remove_stale(bind.path)
+        sock = socket(AF_UNIX, SOCK_STREAM)
+        try:
+            sock.bind(name)
+            if not abstract:
+                os.chmod(bind.path, 0o666)  # as nginx: whoever may enter the directory may connect, not only root
+            sock.listen(self.backlog)
+        except BaseException:
+            sock.close()
+            raise
+        return Address(server, bind, bind, AF_UNIX, name, {SHARED: sock}, None if abstract else _inode(bind.path))
+
+
+def _bound(family: int, sockaddr: Any, group: bool = True) -> socket:
+    sock = socket(family, SOCK_STREAM)
+    try:
+        sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        if family == AF_INET6:
+            sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
+        if group:
+            sock.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
+            sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # Linux: accepted sockets inherit it, one call less each
+        sock.bind(sockaddr)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    """Unlink a socket file that nobody answers on; leave anything else where it is."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "a file that is no socket is in the way")
+    with socket(AF_UNIX, SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        refused = probe.connect_ex(path)
+    if refused != errno.ECONNREFUSED:
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    os.unlink(path)
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@contextmanager
+def _named(bind: Bind) -> Iterator[None]:
+    """Turn the kernel's refusal into one line: what, where it was declared, what to do."""
+    try:
+        yield
+    except OSError as failure:
+        raise StartError(f"{bind.place}: can't listen on {bind}: {_advice(failure)}") from failure
+
+
+ADVICE = {
+    errno.EADDRINUSE: "the address is in use; stop the server that has it (`ss -ltnpx` shows which) or choose another",
+    errno.EACCES: "permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE, or choose a higher one",
+    errno.EADDRNOTAVAIL: "this machine has no such address (`ip address` shows those it has)",
+    errno.EAFNOSUPPORT: "this machine does not speak that protocol (IPv6 switched off?)",
+    errno.ENOENT: "the directory does not exist",
+    errno.EMFILE: "too many open files; raise the limit (`ulimit -n`) or lower `workers`",
+}
+
+
+def _advice(failure: OSError) -> str:
+    if isinstance(failure, gaierror):
+        return f"{failure.strerror}; give an address of this machine, such as 127.0.0.1 or ::1"
+    return ADVICE.get(failure.errno or 0) or failure.strerror or str(failure)

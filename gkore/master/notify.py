@@ -1,0 +1,39 @@
+"""sd_notify(3): telling systemd where the server stands. Without NOTIFY_SOCKET nothing happens.
+
+One datagram of ``NAME=value`` lines. With ``Type=notify-reload`` systemd wants MONOTONIC_USEC beside RELOADING, taken
+from CLOCK_MONOTONIC after the signal came, to tell an old READY from the one that ends the reload.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from socket import AF_UNIX, MSG_NOSIGNAL, SOCK_DGRAM, socket
+
+from gkore import log
+
+
+def tell(**fields: object) -> None:
+    """Send the fields, upper-cased, to the service manager; a manager that is gone is logged, never an error."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path:
+        return
+    message = "\n".join(f"{name.upper()}={value}" for name, value in fields.items())
+    try:
+        with socket(AF_UNIX, SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            sock.sendto(message.encode(), MSG_NOSIGNAL, "\0" + path[1:] if path.startswith("@") else path)
+    except OSError as failure:
+        log.notice(f"NOTIFY_SOCKET {path}: {failure.strerror}")
+
+
+def ready(status: str) -> None:
+    tell(ready=1, status=status, mainpid=os.getpid())
+
+
+def reloading() -> None:
+    tell(reloading=1, monotonic_usec=time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000, status="reloading")
+
+
+def stopping(status: str) -> None:
+    tell(stopping=1, status=status)

@@ -1,0 +1,95 @@
+"""The master's end of the bus: envelopes in, envelopes on to other workers, nothing ever opened or waited for.
+
+A worker is less privileged than the master and may be anybody's by now. So: the sender's number in an envelope is the
+one that the master knows, not the one that stands there; a length out of bounds, or an order to a neighbour that only
+the master may give, costs the worker its life; for a worker that does not read, the master keeps at most OUT_MAX bytes,
+and what comes then is lost and logged.
+"""
+
+from __future__ import annotations
+
+import _socket
+from socket import AF_UNIX, SOCK_STREAM, socket
+
+from gkore.errors import ProtocolError
+from gkore.protocol.bus import MASTER, Envelope, Kind, Opener, seal
+
+OUT_MAX = 32 * 1024 * 1024
+READ_SIZE = 256 * 1024
+ORDERS = frozenset({Kind.READY, Kind.SHUTDOWN, Kind.FATALX, Kind.DRAIN})
+
+
+def pair() -> tuple[socket, socket]:
+    """The two ends of one worker's bus: the master's, which never blocks, and the worker's."""
+    ours, theirs = _socket.socketpair(AF_UNIX, SOCK_STREAM, 0)  # socket.socketpair would make patched sockets
+    mine = socket(AF_UNIX, SOCK_STREAM, 0, ours.detach())
+    mine.setblocking(False)
+    return mine, socket(AF_UNIX, SOCK_STREAM, 0, theirs.detach())
+
+
+class Line:
+    """The bus to one worker: what it says, and what it has not read yet."""
+
+    __slots__ = ("_opener", "_out", "lost", "open", "slot", "sock")
+
+    def __init__(self, sock: socket, slot: int) -> None:
+        self.sock = sock
+        self.slot = slot
+        self.open = True
+        self.lost = 0
+        """Envelopes dropped since the worker last read everything."""
+        self._opener = Opener()
+        self._out = bytearray()
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._out)
+
+    def read(self) -> list[Envelope] | None:
+        """What has come, None when nothing has; at the end ``open`` is False. ProtocolError when it makes no sense."""
+        if not self.open:
+            return None
+        try:
+            data = self.sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return None
+        except OSError:  # reset: the worker died with envelopes of ours unread
+            data = b""
+        if not data:
+            self.open = False
+            return None
+        return [self._checked(envelope) for envelope in self._opener.feed(data)]
+
+    def send(self, envelope: Envelope) -> bool:
+        """Hand over an envelope now or when the worker reads again; False when it was dropped."""
+        if not self.open or len(self._out) + len(envelope.payload) > OUT_MAX:
+            self.lost += 1
+            return False
+        self._out += seal(*envelope)
+        self.flush()
+        return True
+
+    def flush(self) -> None:
+        while self._out and self.open:
+            try:
+                with memoryview(self._out) as view, view[:READ_SIZE] as piece:
+                    sent = self.sock.send(piece)
+            except BlockingIOError:
+                return
+            except OSError:  # the worker is gone or has closed its end
+                self.open = False
+                return
+            del self._out[:sent]
+        self.lost = 0
+
+    def close(self) -> None:
+        self.open = False
+        self.sock.close()
+
+    def _checked(self, envelope: Envelope) -> Envelope:
+        if envelope.destination != MASTER and envelope.kind in ORDERS:
+            raise ProtocolError(500, f"bus message of kind {envelope.kind} to worker {envelope.destination}")
+        return envelope._replace(sender=self.slot)
