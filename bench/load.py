@@ -1,0 +1,160 @@
+"""The loads: each takes a running server and a workload and returns a Sample."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import process
+from bench.machine import Cores, on_core
+from bench.running import Running, Unusable, read_answer, request, right
+from bench.workloads import Workload
+
+LUA = Path(__file__).with_name("wrk.lua")
+PER_ADDRESS = 20_000
+"""Connections from one source address: fewer than the 28,232 ports of Linux' default ip_local_port_range."""
+FIRST_HUNDRED = 100
+AT_ONCE = 100
+
+
+@dataclass(slots=True)
+class Sample:
+    """One server, one workload, one round."""
+
+    cost: float
+    """CPU microseconds a request, or KiB a connection: the workload's unit."""
+    rate: float
+    """Requests, or connections made, per second."""
+    p99_ms: float
+    """0 where there is none: wrk corrects latencies for missed requests and loses its percentiles when it pipelines."""
+    rss_mib: float
+    busy: float
+    """The server's share of its core while measured, 1.0 is all of it."""
+    foreign: float
+    """The share of that core that other processes used meanwhile."""
+    stolen: float
+    """The share that the hypervisor gave to other machines; it inflates the cost."""
+    errors: int
+
+
+@dataclass(slots=True, frozen=True)
+class Settings:
+    """One run of the bench."""
+
+    cores: Cores
+    duration: float
+    warmup: float
+
+
+def measure(running: Running, workload: Workload, settings: Settings) -> Sample:
+    """One Sample. Raises Unusable when there is nothing to divide by."""
+    loads = {"wrk": under_wrk, "idle": under_idle_connections}
+    return loads[workload.load](running, workload, settings)
+
+
+def under_wrk(running: Running, workload: Workload, settings: Settings) -> Sample:
+    if settings.warmup:
+        wrk(running.port, workload, settings.cores, settings.warmup)
+    cpu, core, start = process.cpu_seconds(running.pid), process.core_time(settings.cores.server), time.monotonic()
+    result = wrk(running.port, workload, settings.cores, settings.duration)
+    elapsed = time.monotonic() - start
+    cpu = process.cpu_seconds(running.pid) - cpu
+    core_now = process.core_time(settings.cores.server)
+    requests = int(result["requests"])
+    if not requests or result["refused"]:
+        raise Unusable(f"{requests} requests completed, {int(result['refused'])} of them not with 200")
+    return Sample(
+        cost=cpu / requests * 1e6,
+        rate=requests / result["seconds"],
+        p99_ms=result["p99_us"] / 1000 if workload.depth == 1 else 0.0,
+        rss_mib=process.rss_bytes(running.pid) / 2**20,
+        busy=cpu / elapsed,
+        foreign=max(0.0, (core_now.processes - core.processes - cpu) / elapsed),
+        stolen=(core_now.stolen - core.stolen) / elapsed,
+        errors=int(result["errors"]),
+    )
+
+
+def wrk(port: int, workload: Workload, cores: Cores, seconds: float) -> dict[str, float]:
+    """What wrk counted. It takes whole seconds only: it is told to go on, then interrupted (SIGINT: it reports)."""
+    headers = [word for name, value in workload.headers.items() for word in ("-H", f"{name}: {value}")]
+    how = ["-t", "1", "-c", str(workload.connections), "-d", "3600s", "-s", str(LUA), *headers]
+    command = ["wrk", *how, f"http://127.0.0.1:{port}{workload.path}", "--", str(workload.depth)]
+    child = subprocess.Popen(on_core(cores.load, command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        child.send_signal(signal.SIGINT)
+    try:
+        output, _ = child.communicate(timeout=20)
+    finally:
+        child.kill()
+    for line in output.splitlines():
+        if line.startswith("JSON "):
+            result: dict[str, float] = json.loads(line.removeprefix("JSON "))
+            return result
+    raise Unusable(f"wrk failed: {output.strip()[-400:]}")
+
+
+def under_idle_connections(running: Running, workload: Workload, settings: Settings) -> Sample:
+    """Memory per connection that has had one request answered and stays open.
+
+    The first hundred are open before the first reading, so that what a server sets up once is not counted.
+    """
+    clients: list[socket.socket] = []
+    try:
+        open_connections(clients, FIRST_HUNDRED, running.port, workload.path)
+        before, cpu, start = process.rss_bytes(running.pid), process.cpu_seconds(running.pid), time.monotonic()
+        open_connections(clients, workload.connections, running.port, workload.path)
+        elapsed, cpu = time.monotonic() - start, process.cpu_seconds(running.pid) - cpu
+        after = process.rss_bytes(running.pid)
+        closed = sum(map(has_ended, clients))
+    except OSError as failure:
+        raise Unusable(f"after {len(clients)} connections: {failure}") from failure
+    finally:
+        for client in clients:
+            client.close()
+    if closed:
+        raise Unusable(f"closed {closed} of {len(clients)} idle connections after {elapsed:.0f} s")
+    return Sample(
+        cost=(after - before) / 1024 / workload.connections,
+        rate=workload.connections / elapsed,
+        p99_ms=0.0,
+        rss_mib=after / 2**20,
+        busy=cpu / elapsed,
+        foreign=0.0,
+        stolen=0.0,
+        errors=0,
+    )
+
+
+def open_connections(clients: list[socket.socket], count: int, port: int, path: str) -> None:
+    """Append ``count`` connections that have had one request answered, ``AT_ONCE`` at a time. Raises OSError."""
+    while count:
+        batch = [connect(port, len(clients) + n) for n in range(min(AT_ONCE, count))]
+        clients += batch
+        count -= len(batch)
+        for client in batch:
+            client.sendall(request(path))
+        for client in batch:
+            if not right(read_answer(client)):
+                raise ConnectionError("not answered")
+
+
+def connect(port: int, number: int) -> socket.socket:
+    """The kernel chooses ports fastest when it also chooses the address, so the first ones leave it to it."""
+    address = number // PER_ADDRESS
+    return socket.create_connection(("127.0.0.1", port), 10, (f"127.0.0.{1 + address}", 0) if address else None)
+
+
+def has_ended(client: socket.socket) -> bool:
+    client.setblocking(False)
+    try:
+        return client.recv(1) == b""
+    except BlockingIOError:
+        return False

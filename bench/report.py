@@ -1,0 +1,182 @@
+"""From samples to what one reads: medians, gkore's ratio to each (median of per-round ratios), remarks, goals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from bench.servers import SUBJECT
+from bench.workloads import WORKLOADS, Goal
+
+BUSY = 0.90
+"""Below this share of its core the load generator, not the server, was the limit."""
+FOREIGN = 0.03
+COLUMNS = (
+    "server",
+    "cost",
+    "(min-max)",
+    "per second",
+    "p99 ms",
+    "RSS MiB",
+    "busy",
+    "gkore/it: cost",
+    "(min-max)",
+    "rate",
+)
+
+
+@dataclass(slots=True, frozen=True)
+class Spread:
+    middle: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        """Of at least one value."""
+        ordered = sorted(values)
+        return cls(median(ordered), ordered[0], ordered[-1])
+
+
+@dataclass(slots=True, frozen=True)
+class Line:
+    """One server in one workload."""
+
+    server: str
+    cost: Spread
+    rate: float
+    p99_ms: float
+    rss_mib: float
+    busy: float
+    foreign: float
+    stolen: float
+    errors: int
+    cost_ratio: Spread | None
+    """gkore's cost by this server's, per round; None when gkore was not measured or this is gkore."""
+    rate_ratio: Spread | None
+
+
+def lines(record: dict[str, Any]) -> list[Line]:
+    """One line per measured server, cheapest first."""
+    samples = record["samples"]
+    return sorted(
+        (line(name, rounds, samples.get(SUBJECT)) for name, rounds in samples.items()), key=lambda x: x.cost.middle
+    )
+
+
+def line(server: str, rounds: list[dict[str, Any]], ours: list[dict[str, Any]] | None) -> Line:
+    def middle(key: str) -> float:
+        return float(median(one[key] for one in rounds))
+
+    def ratio(key: str) -> Spread | None:
+        if ours is None or server == SUBJECT or not all(one[key] > 0 for one in rounds):
+            return None
+        return Spread.of(our[key] / one[key] for our, one in zip(ours, rounds, strict=False))
+
+    return Line(
+        server=server,
+        cost=Spread.of(one["cost"] for one in rounds),
+        rate=middle("rate"),
+        p99_ms=middle("p99_ms"),
+        rss_mib=middle("rss_mib"),
+        busy=middle("busy"),
+        foreign=middle("foreign"),
+        stolen=middle("stolen"),
+        errors=sum(one["errors"] for one in rounds),
+        cost_ratio=ratio("cost"),
+        rate_ratio=ratio("rate"),
+    )
+
+
+def remarks(name: str, record: dict[str, Any], found: list[Line]) -> Iterator[str]:
+    """What a reader must know before believing a figure, then the goals."""
+    for one in found:
+        if record["unit"].startswith("CPU") and one.busy < BUSY:
+            yield (
+                f"{one.server}: used {one.busy:.0%} of its core, so the load generator was the limit: "
+                "requests/s and p99 say nothing, CPU per request still compares"
+            )
+        if one.foreign > FOREIGN:
+            yield f"{one.server}: others used {one.foreign:.0%} of its core meanwhile: run again on a quiet machine"
+        if one.stolen > FOREIGN:
+            yield f"{one.server}: the hypervisor took {one.stolen:.0%} of its core away: the cost is inflated"
+        if one.errors:
+            yield f"{one.server}: {one.errors} connections failed"
+    for server, why in record["left_out"].items():
+        yield f"{server}: left out: {why.partition(chr(10))[0]}"
+    for goal in goals(name):
+        yield judged(goal, found)
+
+
+def goals(name: str) -> tuple[Goal, ...]:
+    return next((workload.goals for workload in WORKLOADS if workload.name == name), ())
+
+
+def judged(goal: Goal, found: list[Line]) -> str:
+    value = reached(goal, found)
+    if value is None:
+        return f"goal: {goal}: not measured"
+    met = value <= goal.limit if goal.what == "cost" else value >= goal.limit
+    return f"goal: {goal}: {'met' if met else 'MISSED'}, {value:.2f}"
+
+
+def reached(goal: Goal, found: list[Line]) -> float | None:
+    """gkore's figure beside the goal's limit; None when either side is missing."""
+    by_name = {one.server: one for one in found}
+    if not goal.peer:
+        return by_name[SUBJECT].cost.middle if SUBJECT in by_name else None
+    peer = by_name.get(goal.peer)
+    ratio = peer and (peer.cost_ratio if goal.what == "cost" else peer.rate_ratio)
+    return ratio.middle if ratio else None
+
+
+def cells(one: Line) -> list[str]:
+    cost, rate = one.cost_ratio, one.rate_ratio
+    return [
+        one.server,
+        f"{one.cost.middle:.2f}",
+        f"({one.cost.low:.2f}-{one.cost.high:.2f})",
+        f"{one.rate:,.0f}",
+        f"{one.p99_ms:.2f}" if one.p99_ms else "",
+        f"{one.rss_mib:.1f}",
+        f"{one.busy:.0%}",
+        f"{cost.middle:.2f}" if cost else "",
+        f"({cost.low:.2f}-{cost.high:.2f})" if cost else "",
+        f"{rate.middle:.2f}" if rate else "",
+    ]
+
+
+def table(rows: list[list[str]]) -> Iterator[str]:
+    """First column to the left, the others to the right."""
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    for row in rows:
+        first, *others = (
+            cell.ljust(width) if n == 0 else cell.rjust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  " + "  ".join([first, *others]).rstrip()
+
+
+def title(name: str, record: dict[str, Any]) -> str:
+    doc = next((workload.doc for workload in WORKLOADS if workload.name == name), "")
+    return f"{name}: {doc} (cost: {record['unit']})"
+
+
+def text(results: dict[str, Any]) -> str:
+    """The whole report for a terminal."""
+    machine, versions, settings = results["machine"], results["versions"], results["settings"]
+    said = [
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Linux {machine['kernel']}, "
+        f"load {machine['load_average']} at the start",
+        f"{machine['date']}, gkore {machine['commit']}, Python {versions.get('python', '?')} "
+        f"(yardstick loop {versions.get('python_loop', '?')}); "
+        f"median of {settings['rounds']} rounds of {settings['duration']:g} s",
+    ]
+    for name, record in results["workloads"].items():
+        found = lines(record)
+        said += ["", title(name, record)]
+        said += table([list(COLUMNS), *map(cells, found)]) if found else ["  nothing was measured"]
+        said += [f"  - {remark}" for remark in remarks(name, record, found)]
+    return "\n".join(said)

@@ -1,0 +1,153 @@
+"""A server while it runs: started pinned, probed until it answers as all must, stopped with all its children."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import process
+from bench.machine import Cores, on_core
+from bench.servers import Place, Server
+from bench.workloads import Workload
+
+START_SECONDS = 20.0
+STOP_SECONDS = 5.0
+
+
+class Unusable(Exception):
+    """This server can't be measured with this workload; the text says why."""
+
+
+@dataclass(slots=True, frozen=True)
+class Running:
+    """A server that answers on 127.0.0.1:``port``; ``pid`` is the root of its tree."""
+
+    server: Server
+    port: int
+    pid: int
+    answer_bytes: int
+    """Size of one whole answer, head and body, so that the report can show how unlike the answers are."""
+
+
+@contextmanager
+def run(server: Server, workload: Workload, cores: Cores) -> Iterator[Running]:
+    """Start ``server`` for ``workload``. Raises Unusable when it does not come up or answers something else."""
+    with tempfile.TemporaryDirectory(prefix=f"bench-{server.name}-") as directory:
+        os.chmod(directory, 0o755)  # nginx's worker is another user
+        place = Place(free_port(), Path(directory))
+        output = Path(directory, "output")
+        with output.open("wb") as file:
+            child = subprocess.Popen(
+                on_core(cores.server, server.command(place, server.apps[workload.app])),
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+        try:
+            size = wait_for_answer(child, place.port, workload.path, output)
+            require_depth(place.port, workload, size)
+            yield Running(server, place.port, child.pid, size)
+        finally:
+            stop(child)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for_answer(child: subprocess.Popen[bytes], port: int, path: str, output: Path) -> int:
+    """The size of the answer, once it is the right one."""
+    deadline = time.monotonic() + START_SECONDS
+    last = "it does not listen"
+    while time.monotonic() < deadline and child.poll() is None:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=2) as client:
+                client.sendall(request(path))
+                answer = read_answer(client)
+        except OSError as failure:
+            last = str(failure)
+        else:
+            last = repr(answer[:300])
+            if right(answer):
+                return len(answer)
+        time.sleep(0.05)
+    tail = output.read_text(errors="replace").strip()[-800:]
+    raise Unusable(f"{last}; exit status {child.poll()}; it said:\n{tail or 'nothing'}")
+
+
+def require_depth(port: int, workload: Workload, size: int) -> None:
+    """Raises Unusable when part of a pipelined write stays unanswered (RFC 9112 9.3.2); bjoern answers one only."""
+    data, wanted = b"", workload.depth
+    with socket.create_connection(("127.0.0.1", port), timeout=2) as client:
+        client.sendall(request(workload.path) * wanted)
+        try:
+            while len(data) < size * wanted and (chunk := client.recv(65536)):
+                data += chunk
+        except OSError:
+            pass
+    answered = data.count(b"HTTP/1.1 200")
+    if answered != wanted:
+        raise Unusable(f"answers {answered} of {wanted} requests written at once")
+
+
+def request(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+
+
+def right(answer: bytes) -> bool:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head.startswith(b"HTTP/1.1 200") and b"text/plain" in head.lower() and body == b"hello world"
+
+
+def read_answer(client: socket.socket) -> bytes:
+    """One answer with a Content-Length, or what there was before the end. Raises OSError."""
+    data = b""
+    while chunk := client.recv(65536):
+        data += chunk
+        head, blank, body = data.partition(b"\r\n\r\n")
+        if blank and len(body) >= content_length(head):
+            break
+    return data
+
+
+def content_length(head: bytes) -> int:
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return int(value)
+    return 0
+
+
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """TERM, then KILL for whatever is left of the tree."""
+    family = set(process.tree(child.pid))
+    child.terminate()
+    try:
+        child.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        pass
+    for pid in family:
+        found = process.stat(pid)
+        if found and session(pid) == child.pid:
+            os.kill(pid, signal.SIGKILL)
+    child.wait()
+
+
+def session(pid: int) -> int:
+    """0 when the process has gone; a pid that was given to somebody else is in another session."""
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0

@@ -1,0 +1,123 @@
+"""THE SERVERS: one row each, how to start it with one worker, and what it calls each application.
+
+Every application answers `hello world` as text/plain in the way its server's users write it; access logs are off;
+limits that would end a run (requests a connection, connections a worker, keep-alive time) are lifted for all alike.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).parent
+VENV = HERE.parent / ".venv-bench"
+APPS = HERE / "apps"
+BIN = VENV / "bin"
+SUBJECT = "gkore"
+
+
+@dataclass(slots=True, frozen=True)
+class Place:
+    """Where a server of this run listens, and the directory it may write to."""
+
+    port: int
+    directory: Path
+
+    def conf(self, template: str) -> str:
+        """The path of ``bench/apps/TEMPLATE``, written out for this place."""
+        text = (APPS / template).read_text()
+        for name, value in {"PORT": self.port, "APPS": APPS, "DIRECTORY": self.directory}.items():
+            text = text.replace(f"@{name}@", str(value))
+        path = self.directory / template
+        path.write_text(text)
+        return str(path)
+
+
+@dataclass(slots=True, frozen=True)
+class Server:
+    name: str
+    doc: str
+    command: Callable[[Place, str], list[str]]
+    """From a place and this server's own name of an application to argv."""
+    apps: dict[str, str]
+    """Workload's name of an application -> this server's. Missing: it can't, and is left out of that workload."""
+    packages: tuple[str, ...] = ()
+    """What pip installs for it; the first one gives its version."""
+    default: bool = True
+    """Takes part when no --server is given."""
+    binary: Callable[[], str | None] = field(default=lambda: str(BIN / "python"))
+
+
+def python(*words: str) -> list[str]:
+    return [str(BIN / "python"), *words]
+
+
+def uvicorn(place: Place, app: str) -> list[str]:
+    options = (
+        "--loop uvloop --http httptools --lifespan off --no-access-log --log-level warning --timeout-keep-alive 120"
+    )
+    where = ["--app-dir", str(APPS), "--host", "127.0.0.1", "--port", str(place.port), "--backlog", "4096"]
+    return python("-m", "uvicorn", f"asgi:{app}", *where, *options.split())
+
+
+def granian(place: Place, app: str) -> list[str]:
+    # backpressure bounds open connections, not only running requests, and defaults to 1024
+    options = "--interface wsgi --http 1 --workers 1 --runtime-threads 1 --blocking-threads 1 --no-ws --no-log"
+    limits = "--backlog 16384 --backpressure 16384 --http1-header-read-timeout 60000"
+    where = ["--working-dir", str(APPS), "--host", "127.0.0.1", "--port", str(place.port)]
+    return [str(BIN / "granian"), *where, *options.split(), *limits.split(), f"wsgi:{app}"]
+
+
+def gunicorn(place: Place, app: str) -> list[str]:
+    options = "-k gevent -w 1 --keep-alive 120 --worker-connections 20000 --backlog 4096 --no-control-socket"
+    where = ["--log-level", "error", "--chdir", str(APPS), "-b", f"127.0.0.1:{place.port}"]
+    return python("-m", "gunicorn", *where, *options.split(), f"wsgi:{app}")
+
+
+def bjoern(place: Place, app: str) -> list[str]:
+    return python(str(APPS / "serve_bjoern.py"), app, str(place.port))
+
+
+def nginx(place: Place, app: str) -> list[str]:
+    return ["nginx", "-p", str(place.directory), "-e", "stderr", "-c", place.conf("nginx.conf")]
+
+
+def gkore(place: Place, app: str) -> list[str]:
+    return [str(BIN / "gkore"), "-n", "-r", "-c", place.conf("kore.conf")]
+
+
+def kore(place: Place, app: str) -> list[str]:
+    return [os.environ["KORE_BIN"], "-n", "-r", "-c", place.conf("kore.conf")]
+
+
+def floor(place: Place, app: str) -> list[str]:
+    return [sys.executable, str(HERE / "floor.py"), str(place.port)]  # needs nothing that is installed
+
+
+HELLO = {"hello": "hello", "hello-async": "hello"}
+WAITING = HELLO | {"suspend": "suspend"}
+
+SERVERS = (
+    Server(SUBJECT, "this checkout", gkore, WAITING, binary=lambda: shutil.which(str(BIN / "gkore"))),
+    Server("uvicorn", "raw ASGI, httptools, uvloop", uvicorn, WAITING, ("uvicorn[standard]",)),
+    Server("granian", "WSGI, one blocking thread", granian, HELLO, ("granian",)),
+    Server("bjoern", "WSGI in C on libev", bjoern, HELLO, ("bjoern",)),
+    Server("gunicorn", "WSGI, -k gevent", gunicorn, WAITING, ("gunicorn>=25", "gevent>=26.4", "packaging")),
+    Server("nginx", "`return 200`, no application", nginx, HELLO, binary=lambda: shutil.which("nginx")),
+    Server(
+        "kore", "Kore's C core, $KORE_BIN", kore, WAITING, binary=lambda: shutil.which(os.environ.get("KORE_BIN", ""))
+    ),
+    Server(
+        "floor",
+        "bare epoll loop in Python, fixed answer, no parsing",
+        floor,
+        HELLO,
+        default=False,
+        binary=lambda: sys.executable,
+    ),
+)
+BY_NAME = {server.name: server for server in SERVERS}

@@ -1,0 +1,15 @@
+-- Arguments: how many requests to write at once. Prints one line of JSON when done.
+
+function init(args)
+  local block = wrk.format():rep(tonumber(args[1]) or 1)
+  -- wrk builds its request once from wrk.format and then runs without Lua, as long as no `request` function exists
+  wrk.format = function() return block end
+end
+
+function done(summary, latency, requests)
+  local e = summary.errors
+  print(string.format(
+    'JSON {"requests": %d, "seconds": %.6f, "bytes": %d, "p50_us": %d, "p99_us": %d, "errors": %d, "refused": %d}',
+    summary.requests, summary.duration / 1e6, summary.bytes, latency:percentile(50), latency:percentile(99),
+    e.connect + e.read + e.write + e.timeout, e.status))
+end
