@@ -26,7 +26,7 @@ loop = min(timeit.repeat("for i in range(100000): x = i % 7", number=1, repeat=2
 found = {"python": platform.python_version(), "python_loop": f"{loop:.1f} ms"}
 print(json.dumps(found | {d.name.lower(): d.version for d in distributions()}))
 """
-"""The loop is a yardstick: builds of one Python version differ by a third (compiled with a profile or not)."""
+"""The loop is a yardstick: builds of one Python version differ in speed, and so do machines from hour to hour."""
 
 
 def install(servers: Iterable[Server]) -> dict[str, str]:

@@ -93,7 +93,7 @@ def line(server: str, rounds: list[dict[str, Any]], ours: list[dict[str, Any]] |
 def remarks(name: str, record: dict[str, Any], found: list[Line]) -> Iterator[str]:
     """What a reader must know before believing a figure, then the goals."""
     for one in found:
-        if record["unit"].startswith("CPU") and one.busy < BUSY:
+        if record["unit"].startswith("CPU") and one.busy + one.foreign + one.stolen < BUSY:
             yield (
                 f"{one.server}: used {one.busy:.0%} of its core, so the load generator was the limit: "
                 "requests/s and p99 say nothing, CPU per request still compares"
