@@ -44,11 +44,12 @@ class ConfError(StartError):
 
 
 class ProtocolError(GkoreError):
-    """A request that is answered with ``status`` and a closed connection."""
+    """A request that is answered with ``status``, the fields ``headers``, and a closed connection."""
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(reason)
         self.status = status
+        self.headers = headers
 
 
 class ClientGone(GkoreError):

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
@@ -61,15 +61,19 @@ class Judge:
         self.feed = HttpRequestParser(self).feed_data
 
 
-def _admit_all(head: Head) -> None:
+def _admit_all(head: Head, owner: Any) -> None:
     """Nothing to say about a body beyond the limits."""
 
 
-class RequestParser:
+H = TypeVar("H", bound=Head)
+
+
+class RequestParser(Generic[H]):
     """Bytes in, whole requests out.
 
     ``new_head`` makes the object that a request is filled into. ``admit`` sees the head of each request that announces
-    a body before that body is read: it may change ``head.limit``, set ``head.sink``, or raise ProtocolError.
+    a body before that body is read, and the parser's ``owner``: it may change ``head.limit``, set ``head.sink``, or raise
+    ProtocolError.
     """
 
     __slots__ = (
@@ -85,19 +89,21 @@ class RequestParser:
         "complete",
         "head",
         "leftover",
+        "owner",
     )
 
     def __init__(
-        self, limits: Limits, new_head: Callable[[], Head] = Head, admit: Callable[[Head], None] = _admit_all
+        self, limits: Limits, new_head: Callable[[], H], admit: Callable[[H, Any], None] = _admit_all
     ) -> None:
         self._limits = limits
         self._new_head = new_head
         self._admit = admit
         self._judge = Judge()
         self._partial = b""
-        self.complete: list[Head] = []
+        self.owner: Any = None
+        self.complete: list[H] = []
         """Whole requests, in order; whoever serves them takes them out."""
-        self.head: Head | None = None
+        self.head: H | None = None
         """The request whose head is complete and whose body is not."""
         self.leftover = b""
         """What came behind a websocket upgrade."""
@@ -216,7 +222,7 @@ class RequestParser:
             keep(block, fields)
         self.complete.append(head)
 
-    def _begin_body(self, head: Head) -> None:
+    def _begin_body(self, head: H) -> None:
         fields = head.fields
         head.limit = self._limits.body
         self._parts = []
@@ -230,7 +236,7 @@ class RequestParser:
             if not length.isdigit():
                 raise ProtocolError(400, "a body without length")
             self._left = int(length)
-        self._admit(head)
+        self._admit(head, self.owner)
         if self._chunked is None and self._left > head.limit:
             raise ProtocolError(413, f"body over {head.limit} bytes")
         expect = fields.get(b"expect")
@@ -240,7 +246,7 @@ class RequestParser:
             head.expects_continue = True
         self.head = head
 
-    def _feed_body(self, head: Head, data: bytes) -> bytes:
+    def _feed_body(self, head: H, data: bytes) -> bytes:
         """Take the bytes of a body; the rest is returned."""
         if self._chunked is None:
             piece = data[: self._left]
@@ -270,7 +276,7 @@ class RequestParser:
             self.complete.append(head)
         return data[used:]
 
-    def _keep(self, head: Head, piece: bytes) -> None:
+    def _keep(self, head: H, piece: bytes) -> None:
         self._received += len(piece)
         if self._received > head.limit:
             raise ProtocolError(413, f"body over {head.limit} bytes")

@@ -1,0 +1,89 @@
+"""Listening sockets to connections: accept in bursts, stop at the maximum, survive a shortage of descriptors."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import socket
+from typing import TYPE_CHECKING, Any
+
+from gevent import get_hub
+
+from gkore import log
+from gkore.worker import failures
+from gkore.worker.connection import READ, Connection
+
+if TYPE_CHECKING:
+    from gkore.conf.site import Function
+    from gkore.worker.service import Service
+
+SHORTAGE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+SHORTAGE_PAUSE = 0.1
+"""Seconds without accepting after the kernel had no descriptor or memory: without it the hub would spin."""
+
+
+class Acceptor:
+    """One listening socket of this worker's slot."""
+
+    __slots__ = ("_accept", "_burst", "_callback", "_family", "_listener", "_maximum", "_pause", "_service", "_watcher")
+
+    def __init__(
+        self, service: Service, listener: socket.socket, maximum: int, burst: int, callback: Function | None = None
+    ) -> None:
+        listener.setblocking(False)
+        self._service = service
+        self._listener = listener
+        self._accept = listener._accept  # type: ignore[attr-defined]  # a descriptor, without a socket object around it
+        self._family = listener.family
+        self._maximum = maximum
+        self._burst = burst
+        self._callback = callback
+        loop = get_hub().loop
+        self._watcher: Any = loop.io(listener.fileno(), READ)
+        self._pause: Any = loop.timer(SHORTAGE_PAUSE)
+
+    def start(self) -> None:
+        """Accept from now on; called again when a connection has made room."""
+        if not self._watcher.active and not self._pause.active:
+            self._watcher.start(self._readable)
+
+    def stop(self) -> None:
+        """Accept nothing more; what waits in the kernel's queue stays there for another worker or the next one."""
+        self._watcher.stop()
+        self._pause.stop()
+
+    def _readable(self) -> None:
+        connections = self._service.connections
+        for _ in range(self._burst):
+            if len(connections) >= self._maximum:
+                self._watcher.stop()
+                return
+            try:
+                descriptor, peer = self._accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as failure:
+                self._short(failure)
+                return
+            # The raw socket type, told what it is: the socket module's asks the kernel three questions first.
+            sock = _socket.socket(self._family, socket.SOCK_STREAM, 0, descriptor)
+            sock.setblocking(False)
+            self._open(sock, peer)
+
+    def _open(self, sock: Any, peer: Any) -> None:
+        connection = Connection(self._service, sock, peer)
+        if self._callback is not None:
+            try:
+                self._callback(connection)
+            except Exception as failure:
+                failures.report("the connection callback of bind", failure)
+                connection.close()
+
+    def _short(self, failure: OSError) -> None:
+        self._watcher.stop()
+        log.error(f"accept: {failure.strerror}; raise worker_rlimit_nofiles or lower worker_max_connections")
+        if failure.errno not in SHORTAGE:
+            failures.report("accept", failure)
+        self._pause.start(self._watcher.start, self._readable)

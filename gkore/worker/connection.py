@@ -1,0 +1,322 @@
+"""The hot path: one client's connection, from its first byte to its last.
+
+Rules, in the order of what they gained (``docs/performance.md`` has the figures):
+- One watcher a connection, started once and left running: no epoll_ctl a request. Its callback runs on the hub, reads
+  once and feeds the parser; only a whole request costs a switch, into a task that is parked and warm. An idle
+  connection holds no greenlet and no parser, only its socket, its watcher and this object.
+- Raw sockets; one recv, one feed, one send for a small keep-alive request. What the kernel does not take at once is
+  written by ``Output``, which may wait.
+- No timer a request: ``since`` is set from a clock that ticks once a second, and ``overdue`` is asked once a second.
+- While a task serves, what arrives is stashed, up to a bound; an end of the stream then means that the client left: a
+  coroutine is ended (as in Kore), a plain function runs on and its answer is dropped.
+
+Everything between ``readable`` and ``Request.response`` runs for every request: a line added here is paid for by
+everybody, and ``tests/test_hotpath.py`` counts the calls.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from gevent import get_hub
+
+from gkore.errors import ProtocolError
+from gkore.worker.dispatch import dispatch, failed, finish, unanswered
+from gkore.worker.output import Output
+
+if TYPE_CHECKING:
+    from gkore.protocol.request import RequestParser
+    from gkore.worker.bridge import Task
+    from gkore.worker.request import Request
+    from gkore.worker.service import Service
+
+RECV = 65536
+"""One recv. Larger ones cost: above 128 KiB malloc maps and unmaps the block every time (measured: 30 us)."""
+STASH_MAX = 65536
+"""Bytes that may wait behind a request that is being served; then the watcher stops and TCP holds the client."""
+LINGER = 2
+"""Seconds for a refused client to read its answer while we read and drop what it still sends (RFC 9112 9.6)."""
+
+READ = 1
+
+
+class Connection(Output):
+    """One client (``kore.connection``)."""
+
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "fd",
+        "lingering",
+        "parser",
+        "peer",
+        "recv",
+        "refusal",
+        "served",
+        "service",
+        "stash",
+        "task",
+        "watcher",
+    )
+
+    def __init__(self, service: Service, sock: Any, peer: Any) -> None:
+        super().__init__(sock, service.clock)
+        self.service = service
+        self.fd: int = sock.fileno()
+        self.peer = peer
+        self.recv = sock.recv
+        self.parser: RequestParser[Request] | None = None
+        """Ours only while a request is incomplete or being served."""
+        self.task: Task | None = None
+        """The greenlet that serves a request now."""
+        self.stash = b""
+        self.refusal: ProtocolError | None = None
+        self.served = False
+        self.lingering = False
+        self.watcher: Any = get_hub().loop.io(self.fd, READ)
+        service.connections.add(self)
+        # Under load the request has come with the connection: a client that asks once and leaves never enters epoll.
+        self.readable()
+        if not self.closed:
+            self.watcher.start(self.readable)
+
+    # On the hub: bytes have come.
+
+    def readable(self) -> None:
+        if self.task is not None:
+            self._readable_while_busy()
+            return
+        try:
+            data = self.recv(RECV)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        if self.lingering:
+            return
+        service = self.service
+        parser = self.parser
+        if parser is None:
+            parsers = service.parsers
+            parser = self.parser = parsers.pop() if parsers else service.new_parser()
+            parser.owner = self
+            self.since = service.clock.now
+        try:
+            parser.feed(data)
+        except ProtocolError as refusal:
+            self.refusal = refusal
+        if not parser.complete:
+            self._incomplete(parser)
+            return
+        try:
+            task = service.take_task()
+        except IndexError:
+            grown = service.pool.grow()
+            if grown is None:
+                self._refuse(ProtocolError(503, "http_request_limit is reached"))
+                return
+            task = grown
+        self.task = task
+        task.switch(self.serve)
+
+    def _readable_while_busy(self) -> None:
+        """A request is being served: keep what comes for later, notice when the client leaves."""
+        try:
+            data = self.recv(RECV)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if data:
+            self.stash += data
+            if len(self.stash) >= STASH_MAX:
+                self.watcher.stop()
+            return
+        self.lost = True
+        self.watcher.stop()
+        task = self.task
+        if task is not None and task.coroutine is not None:
+            task.throw(GeneratorExit)
+
+    def _incomplete(self, parser: RequestParser[Request]) -> None:
+        """A request has begun and is not whole, or can't be."""
+        if self.refusal is not None:
+            self._refuse(self.refusal)
+            return
+        request = parser.head
+        if request is None:
+            return
+        if not request.body_since:
+            request.body_since = self.service.clock.now or 1
+        if request.expects_continue:
+            request.expects_continue = False
+            with suppress(OSError):  # a client whose buffer is full before it sent a body does not get to send it
+                self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    # On a task: whole requests are served, in order.
+
+    def serve(self) -> None:
+        """Answer every request that the parser holds, then what came meanwhile; leave the connection idle or closed."""
+        parser = self.parser
+        assert parser is not None
+        hosts = self.service.hosts
+        while True:
+            batch = parser.complete
+            if len(batch) > 1:
+                self.cork()
+            for request in batch:
+                request.connection = self
+                line = request.line
+                try:
+                    host = hosts.find(line.authority or request.fields.host)
+                    action = request.action = host.find(line)
+                    if action.plain:
+                        result = action.handler(request)
+                        if result is not None:
+                            finish(request, result)
+                    else:
+                        dispatch(request)
+                    if not request.status:
+                        unanswered(request)
+                except BaseException as failure:
+                    failed(request, failure)
+                if self.lost or not request.keep_alive:
+                    self._leave(parser)
+                    return
+            batch.clear()
+            if self.out is not None:
+                self.uncork()
+            if self.refusal is not None or self.service.closing:
+                self._leave(parser)
+                return
+            if not self.stash and not parser.leftover:
+                break
+            if not self._feed_stash(parser):
+                break
+        self.task = None
+        self.served = True
+        self.since = self.clock.now
+        if parser.idle:
+            self.parser = None
+            self.service.parsers.append(parser)
+        if not self.watcher.active:
+            self.watcher.start(self.readable)
+
+    def _feed_stash(self, parser: RequestParser[Request]) -> bool:
+        """Parse what came while a request was served; False when nothing can be served yet."""
+        data, self.stash = self.stash, b""
+        try:
+            if parser.leftover:
+                parser.resume()
+            if data:
+                parser.feed(data)
+        except ProtocolError as refusal:
+            self.refusal = refusal
+            return True
+        if not parser.complete:
+            self._incomplete(parser)
+        return bool(parser.complete)
+
+    # The end.
+
+    def _leave(self, parser: RequestParser[Request]) -> None:
+        """The last response is sent: close, but not under the nose of a client that is still sending."""
+        if self.out is not None:
+            self.uncork()
+        self.task = None
+        if self.lost:
+            self.close()
+        elif self.refusal is not None:
+            self._refuse(self.refusal)
+        elif self.stash or parser.head is not None or len(parser.complete) > 1 or parser.leftover:
+            self._linger()
+        else:
+            self.close()
+
+    def _refuse(self, refusal: ProtocolError) -> None:
+        """Answer what can't be served, close in order; never waits."""
+        try:
+            self.send(self.service.refusal(refusal))
+        except OSError:
+            self.close()
+            return
+        self._linger()
+
+    def _linger(self) -> None:
+        """Say that nothing more comes, and read on a little, so that no reset overtakes our answer."""
+        self.lingering = True
+        self.parser = None
+        self.stash = b""
+        self.since = self.clock.now
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close()
+            return
+        if not self.watcher.active:
+            self.watcher.start(self.readable)
+
+    def close(self) -> None:
+        """Close now, whatever is on its way; a second call does nothing."""
+        if self.closed:
+            return
+        self.closed = self.lost = True
+        self.watcher.stop()
+        self.watcher.close()
+        self.service.connections.discard(self)
+        self.sock.close()
+
+    def overdue(self, now: int) -> None:
+        """Asked once a second: has this client used up its time?"""
+        age = now - self.since
+        service = self.service
+        if self.task is not None:
+            if self.writing and age > service.write_timeout:
+                self.abort()
+        elif self.lingering:
+            if age > LINGER:
+                self.close()
+        elif self.parser is None:
+            if age > (service.keepalive_time if self.served else service.header_timeout):
+                self.close()
+        elif self.parser.head is None:
+            if age > service.header_timeout:
+                self._refuse(ProtocolError(408, "head not complete in time"))
+        elif now - self.parser.head.body_since > service.body_timeout:
+            self._refuse(ProtocolError(408, "body not complete in time"))
+
+    # What handlers see.
+
+    @property
+    def addr(self) -> str:
+        """The client's IP address. RuntimeError ``invalid family`` for a UNIX socket, as in Kore."""
+        if not isinstance(self.peer, tuple):
+            raise RuntimeError("invalid family")
+        return str(self.peer[0])
+
+    @property
+    def x509(self) -> bytes | None:
+        """The client's certificate (DER), or None."""
+        return None
+
+    @property
+    def x509dict(self) -> dict[str, dict[str, str]] | None:
+        """Issuer and subject of the client's certificate, or None."""
+        return None
+
+    def disconnect(self) -> bool:
+        """Close the connection once the running handler is done; at once when none runs."""
+        if self.task is None:
+            self.close()
+        else:
+            self.lost = True
+        return True
+
+    def __repr__(self) -> str:
+        peer = self.peer
+        return f"<kore.connection {peer[0]}:{peer[1]}>" if isinstance(peer, tuple) else "<kore.connection unix>"

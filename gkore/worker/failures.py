@@ -1,0 +1,37 @@
+"""What happens to exceptions of the user's code: the tracer when there is one, else the log with the traceback.
+
+They never travel further: no handler, validator, callback or task ends a worker, except by saying so (``kore.fatal``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+from gkore import log
+
+Tracer = Callable[[type[BaseException], BaseException, TracebackType | None], object]
+
+_tracer: Tracer | None = None
+
+
+def set_tracer(tracer: Tracer) -> None:
+    """Hand every uncaught exception to ``tracer(type, value, traceback)``. RuntimeError for a second or no callable."""
+    global _tracer
+    if not callable(tracer):
+        raise RuntimeError("object not callable")
+    if _tracer is not None:
+        raise RuntimeError("tracer already set")
+    _tracer = tracer
+
+
+def report(where: str, failure: BaseException) -> None:
+    """Tell the tracer about ``failure``, or log it; an exception inside the tracer is logged beside it."""
+    if _tracer is None:
+        log.exception(f"uncaught exception {failure!r} in {where}", failure)
+        return
+    try:
+        _tracer(type(failure), failure, failure.__traceback__)
+    except Exception as second:
+        log.exception(f"uncaught exception {failure!r} in {where}", failure)
+        log.exception(f"the tracer itself raised {second!r}", second)

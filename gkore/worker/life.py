@@ -1,0 +1,216 @@
+"""A worker, from fork to exit.
+
+    boot     a hub of its own, the site compiled, hooks, then READY to the master
+    serve    the main greenlet waits; everything happens on the hub and on tasks
+    drain    accept nothing, finish what is in flight, at most worker_drain_time
+    exit     teardown hooks; the status tells the master what to do next
+
+A second SIGTERM, SIGINT or SIGQUIT ends a drain at once.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent import get_hub
+from gevent._hub_local import get_hub_if_exists
+from gevent.event import Event
+
+from gkore import log
+from gkore.protocol.bus import Envelope, Kind
+from gkore.protocol.counters import Cell
+from gkore.protocol.slot import Exit
+from gkore.worker import bus, failures
+from gkore.worker.acceptor import Acceptor
+from gkore.worker.service import Fleet, Service
+
+if TYPE_CHECKING:
+    from gkore.conf.application import Application
+    from gkore.protocol.slot import Slot
+
+MODULE_LOAD, MODULE_UNLOAD = 1, 2
+IDLE_GRACE = 0.25
+"""Seconds that idle connections are kept open in a drain: a request that is on its way still gets its answer."""
+DRAIN_LOOK = 0.02
+
+
+def run(application: Application, slot: Slot) -> int:
+    """Live as the worker of ``slot``; the exit status (``protocol.slot.Exit``) is returned."""
+    old = get_hub_if_exists()
+    if old is not None:
+        old.destroy(destroy_loop=True)  # made by user code at import, in the parent: its descriptors are not ours
+    worker = Worker(application, slot)
+    try:
+        worker.boot()
+    except BaseException as failure:
+        log.exception(f"worker {slot.number} failed to start: {failure!r}", failure)
+        return Exit.BOOT
+    return worker.live()
+
+
+class Worker:
+    """What one worker process holds together."""
+
+    def __init__(self, application: Application, slot: Slot) -> None:
+        self.application = application
+        self.slot = slot
+        self.counters = slot.counters
+        self.fleet = Fleet(application.settings.http_request_limit)
+        self.services: list[Service] = []
+        self.acceptors: list[Acceptor] = []
+        self.stopping = Event()
+        self.reason = "stop"
+        self._watchers: list[Any] = []
+
+    def boot(self) -> None:
+        """Everything up to READY; what raises here is a failure to boot."""
+        hub = get_hub()
+        hub.print_exception = _print_exception  # type: ignore[assignment,method-assign]
+        self._tick()
+        self._listen()
+        self.bus = bus.BusEnd(self.slot.number, self.slot.bus, self._orphaned)
+        bus.join(self.bus)
+        self.bus.receivers[Kind.DRAIN] = self._drained
+        timer = hub.loop.timer(1.0, 1.0)
+        timer.start(self._tick)
+        self._watchers.append(timer)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
+            self._watch(number)
+        self._configure()
+        for acceptor in self.acceptors:
+            acceptor.start()
+        self.counters[Cell.PID] = os.getpid()
+        self.bus.send(Kind.READY)
+
+    def _listen(self) -> None:
+        settings = self.application.settings
+        for listener in self.slot.listeners:
+            service = self._service(listener.server)
+            self.acceptors.append(
+                Acceptor(
+                    service,
+                    listener.sock,
+                    settings.worker_max_connections,
+                    settings.worker_accept_threshold,
+                    listener.bind.callback,
+                )
+            )
+
+    def _service(self, server: Any) -> Service:
+        for service in self.services:
+            if service.server is server:
+                return service
+        service = Service(self.application.site, server, self.application.settings, self.fleet)
+        self.services.append(service)
+        return service
+
+    def _watch(self, number: int) -> None:
+        watcher = get_hub().loop.signal(number)
+        watcher.start(self._signalled, number)
+        self._watchers.append(watcher)
+
+    def _configure(self) -> None:
+        hook = self.application.hook("worker_configure")
+        if hook is not None:
+            hook()
+        for module, onload in self.application.onloads:
+            if onload(MODULE_LOAD) == 0:  # RESULT_ERROR; None counts as RESULT_OK
+                raise RuntimeError(f"onload of {module.__name__} returned RESULT_ERROR")
+
+    # Living
+
+    def live(self) -> int:
+        """Serve until told to stop, drain, tear down."""
+        self.stopping.wait()
+        self._drain()
+        self._teardown()
+        return Exit.OK
+
+    def _tick(self) -> None:
+        """Once a second: the clock, the date, deadlines, counters."""
+        fleet = self.fleet
+        now = fleet.clock.now = int(monotonic())
+        for service in self.services:
+            service.heads.tick()
+        for connection in list(fleet.connections):
+            connection.overdue(now)
+        if not fleet.draining:
+            for acceptor in self.acceptors:
+                acceptor.start()
+        counters = self.counters
+        counters[Cell.BEAT] = int(monotonic() * 1000)
+        counters[Cell.CONNECTIONS] = len(fleet.connections)
+        counters[Cell.REQUESTS] = fleet.requests
+        counters[Cell.TASKS] = fleet.pool.busy
+        counters[Cell.RSS] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def _signalled(self, number: int) -> None:
+        hook = self.application.hook("worker_signal")
+        if hook is not None:
+            gevent.spawn(self._hooked, hook, number)
+        if number == signal.SIGUSR1:
+            if log.log.path:
+                try:
+                    log.log.open(log.log.path)
+                except OSError as failure:
+                    log.error(f"can't reopen {log.log.path}: {failure.strerror}; the old file is written on")
+        elif self.stopping.is_set():
+            log.notice("told to stop again: leaving at once")
+            os._exit(Exit.OK)
+        else:
+            self.stopping.set()
+
+    def _hooked(self, hook: Any, *arguments: Any) -> None:
+        try:
+            hook(*arguments)
+        except Exception as failure:
+            failures.report(f"hook {getattr(hook, '__name__', hook)}", failure)
+
+    def _drained(self, envelope: Envelope) -> None:
+        self.reason = envelope.payload.decode() or "stop"
+        self.stopping.set()
+
+    def _orphaned(self) -> None:
+        log.error("the master is gone: stopping")
+        self.stopping.set()
+
+    # Leaving
+
+    def _drain(self) -> None:
+        fleet = self.fleet
+        fleet.draining = True
+        for acceptor in self.acceptors:
+            acceptor.stop()
+        for service in self.services:
+            service.drain()
+        begun = monotonic()
+        end = begun + self.application.settings.worker_drain_time
+        while fleet.connections and monotonic() < end:
+            if monotonic() - begun > IDLE_GRACE:
+                for connection in list(fleet.connections):
+                    if connection.task is None and connection.parser is None:
+                        connection.close()
+            gevent.sleep(DRAIN_LOOK)
+        if fleet.connections:
+            log.notice(f"{len(fleet.connections)} connections were cut off after worker_drain_time")
+        for connection in list(fleet.connections):
+            connection.close()
+
+    def _teardown(self) -> None:
+        if self.reason == "reload":
+            for _, onload in self.application.onloads:
+                self._hooked(onload, MODULE_UNLOAD)
+        hook = self.application.hook("worker_teardown")
+        if hook is not None:
+            self._hooked(hook)
+
+
+def _print_exception(context: object, kind: type, value: BaseException | None, trace: object) -> None:
+    """What gevent would print about a greenlet or callback that failed goes where all failures go."""
+    if isinstance(value, BaseException):
+        failures.report(str(context), value)

@@ -1,0 +1,84 @@
+"""What all connections of one server share in one worker: settings read once, compiled routes, pools, the clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gkore.errors import ProtocolError
+from gkore.protocol.request import Limits, RequestParser
+from gkore.protocol.response import ResponseHeads, error_page, header_line
+from gkore.worker.bridge import Pool
+from gkore.worker.dispatch import admit
+from gkore.worker.request import Request
+from gkore.worker.routing import Hosts
+
+if TYPE_CHECKING:
+    from gkore.conf.site import Server, Site
+    from gkore.worker.connection import Connection
+
+
+class Clock:
+    """Seconds of the monotonic clock, as of the last tick: reading it is one attribute, and deadlines need no more."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now = 0
+
+
+class Fleet:
+    """Everything that the services of one worker have in common: its connections, its tasks, the time."""
+
+    __slots__ = ("clock", "connections", "draining", "pool", "requests")
+
+    def __init__(self, request_limit: int) -> None:
+        self.clock = Clock()
+        self.connections: set[Connection] = set()
+        self.pool = Pool(request_limit)
+        self.draining = False
+        self.requests = 0
+
+
+class Service:
+    """One server as a worker sees it."""
+
+    def __init__(self, site: Site, server: Server, settings: Any, fleet: Fleet, tls: bool = False) -> None:
+        self.server = server
+        self.fleet = fleet
+        self.clock = fleet.clock
+        self.connections = fleet.connections
+        self.pool = fleet.pool
+        self.scheme = "https" if tls else "http"
+        self.hosts = Hosts(site.domains_of(server.name))
+        self.limits = Limits(settings.http_header_max, settings.http_headers_max, settings.http_body_max)
+        self.heads = ResponseHeads(
+            settings.http_server_version, settings.http_keepalive_time, settings.http_hsts_enable if tls else 0
+        )
+        self.keepalive_time: int = settings.http_keepalive_time
+        self.header_timeout: int = settings.http_header_timeout
+        self.body_timeout: int = settings.http_body_timeout
+        self.write_timeout: int = settings.http_write_timeout
+        self.params_max: int = settings.http_params_max
+        self.cookies_max: int = settings.http_cookies_max
+        self.pretty: bool = settings.http_pretty_error
+        self.closing = False
+        """Every connection closes after the response that it is waiting for."""
+        self.parsers: list[RequestParser[Request]] = []
+        self.take_task = fleet.pool.take
+        if not self.keepalive_time:
+            self.drain()
+
+    def new_parser(self) -> RequestParser[Request]:
+        """A parser for a connection that becomes busy; idle connections give theirs back to ``parsers``."""
+        return RequestParser(self.limits, Request, admit)
+
+    def refusal(self, refusal: ProtocolError) -> bytes:
+        """The whole response for a request that can't be served."""
+        body = error_page(refusal.status) if self.pretty else b""
+        fields = b"".join(header_line(name, value) for name, value in refusal.headers)
+        return b"%b%bcontent-length: %d\r\n\r\n%b" % (self.heads.close[1][refusal.status], fields, len(body), body)
+
+    def drain(self) -> None:
+        """From now on every response says ``connection: close`` and means it."""
+        self.heads.keep = self.heads.close
+        self.closing = True
