@@ -53,6 +53,7 @@ def recorder_command(recorder: str, pid: int, raw: Path) -> list[str]:
             "--format",
             "raw",
             "--native",
+            "--function",
             "--output",
             str(raw),
         ]

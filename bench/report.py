@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -92,22 +92,34 @@ def line(server: str, rounds: list[dict[str, Any]], ours: list[dict[str, Any]] |
 
 def remarks(name: str, record: dict[str, Any], found: list[Line]) -> Iterator[str]:
     """What a reader must know before believing a figure, then the goals."""
-    for one in found:
-        if record["unit"].startswith("CPU") and one.busy + one.foreign + one.stolen < BUSY:
-            yield (
-                f"{one.server}: used {one.busy:.0%} of its core, so the load generator was the limit: "
-                "requests/s and p99 say nothing, CPU per request still compares"
-            )
-        if one.foreign > FOREIGN:
-            yield f"{one.server}: others used {one.foreign:.0%} of its core meanwhile: run again on a quiet machine"
-        if one.stolen > FOREIGN:
-            yield f"{one.server}: the hypervisor took {one.stolen:.0%} of its core away: the cost is inflated"
-        if one.errors:
-            yield f"{one.server}: {one.errors} connections failed"
+    if record["unit"].startswith("CPU"):
+        yield from said_of(
+            found,
+            lambda one: one.busy if one.busy + one.foreign + one.stolen < BUSY else 0.0,
+            "used {} of its core, so the load generator was the limit: requests/s and p99 say nothing, CPU compares",
+        )
+    yield from said_of(
+        found,
+        lambda one: one.foreign if one.foreign > FOREIGN else 0.0,
+        "others used {} of its core meanwhile: run again on a quiet machine",
+    )
+    yield from said_of(
+        found,
+        lambda one: one.stolen if one.stolen > FOREIGN else 0.0,
+        "the hypervisor took {} of its core away: the cost is inflated",
+    )
+    yield from (f"{one.server}: {one.errors} connections failed" for one in found if one.errors)
     for server, why in record["left_out"].items():
         yield f"{server}: left out: {why.partition(chr(10))[0]}"
     for goal in goals(name):
         yield judged(goal, found)
+
+
+def said_of(found: list[Line], share: Callable[[Line], float], what: str) -> Iterator[str]:
+    """One remark for all servers whose ``share`` is above zero."""
+    shares = {one.server: share(one) for one in found if share(one)}
+    if shares:
+        yield f"{', '.join(shares)}: {what.format(', '.join(f'{value:.0%}' for value in shares.values()))}"
 
 
 def goals(name: str) -> tuple[Goal, ...]:

@@ -58,9 +58,20 @@ def python(*words: str) -> list[str]:
 
 def uvicorn(place: Place, app: str) -> list[str]:
     options = (
-        "--loop uvloop --http httptools --lifespan off --no-access-log --log-level warning --timeout-keep-alive 120"
+        "--loop uvloop --http httptools --lifespan off --no-proxy-headers --no-access-log --timeout-keep-alive 120"
     )
-    where = ["--app-dir", str(APPS), "--host", "127.0.0.1", "--port", str(place.port), "--backlog", "4096"]
+    where = [
+        "--app-dir",
+        str(APPS),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(place.port),
+        "--backlog",
+        "4096",
+        "--log-level",
+        "error",
+    ]
     return python("-m", "uvicorn", f"asgi:{app}", *where, *options.split())
 
 
