@@ -34,9 +34,9 @@ STRUCTURE = (
     # files and modules
     row("include", "top server domain route params authentication privsep", "path:place",
         "Read another file in place; relative to the working directory, or else to this file."),
-    row("python_path", "top", "directory:place", "Append a directory to sys.path."),
+    row("python_path", "top", "directory:place", "Append a directory to sys.path; relative as for include."),
     row("python_import", "top", "file [onload]",
-        "Import a Python file or package; onload(kore.MODULE_LOAD) runs in every worker."),
+        "Import a Python file or package; relative as for include. onload(kore.MODULE_LOAD) runs in every worker."),
     row("load", "top", "file [onload]", "Load a native module of Kore's.",
         refusal="gkore runs no native modules: port it to Python and name it with python_import"),
     row("pledge", "top", "word...", "The sandbox of OpenBSD.", refusal="gkore runs on Linux: remove this line"),

@@ -23,7 +23,7 @@ Effect = Callable[[Reading, Statement], Any]
 
 
 def python_path(reading: Reading, statement: Statement) -> None:
-    folder = statement["directory"]
+    folder = found_beside(statement, "directory")
     if not os.path.isdir(folder):
         reading.report(statement.mistake("directory", f"there is no directory {folder}", "a directory with modules"))
     elif folder not in sys.path:
@@ -33,7 +33,7 @@ def python_path(reading: Reading, statement: Statement) -> None:
 def python_import(reading: Reading, statement: Statement) -> None:
     """Import now, since what follows may need it; the onload is looked up in this module only (Kore)."""
     try:
-        module = load(statement["file"])
+        module = load(found_beside(statement, "file"))
     except Wrong as why:
         reading.report(statement.wrong("file", why))
         return
@@ -53,6 +53,13 @@ def python_import(reading: Reading, statement: Statement) -> None:
         names = [known for known, value in vars(module).items() if callable(value)]
         message = f"{statement['file']} has no function {name}"
         reading.report(statement.mistake("onload", message, suggestion=nearest(name, names)))
+
+
+def found_beside(statement: Statement, label: str) -> str:
+    """A path relative to the working directory (Kore), or when there is nothing, to the conf that names it."""
+    path: str = statement[label]
+    beside = os.path.join(os.path.dirname(statement.line.file), path)
+    return beside if not os.path.exists(path) and os.path.exists(beside) else path
 
 
 def imported(statement: Statement, failure: ImportFailure) -> Any:

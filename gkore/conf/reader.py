@@ -182,9 +182,7 @@ class Reader:
 
     def include(self, statement: Statement) -> None:
         """Read another file in place: relative to the working directory (Kore), or else to the including file."""
-        path = statement["path"]
-        beside = os.path.join(os.path.dirname(statement.line.file), path)
-        path = beside if not os.path.exists(path) and os.path.exists(beside) else path
+        path = effects.found_beside(statement, "path")
         if os.path.realpath(path) in self.open:
             message = f"{path} is being read already: the files include each other"
             self.reading.report(statement.mistake("path", message))

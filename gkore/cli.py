@@ -1,0 +1,220 @@
+"""argv to action; the only file that wires the rooms together.
+
+Order matters at a start. The master takes its functions from the unpatched standard library, so it is imported first;
+then everything is patched, then ``import kore`` is made to work, and only then may the user's code be imported.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from getopt import GetoptError, getopt
+from importlib.metadata import PackageNotFoundError, version
+
+from gkore import __version__, log
+from gkore.conf import declarations, manual
+from gkore.conf.application import Application, adopt
+from gkore.conf.assembly import assemble, summary
+from gkore.conf.diagnostics import Wrong, nearest, report
+from gkore.conf.kinds import number, split_address
+from gkore.conf.settings import printed
+from gkore.errors import ConfError, GkoreError, StartError, UsageError
+from gkore.protocol.slot import Exit
+
+HELP = """\
+usage: gkore [options] -c kore.conf
+       gkore [options] app.py|package [arguments for the application]
+
+  -c, --conf FILE       read this conf
+  -t, --check           only check conf and application: 0 fine, 3 not
+      --print-config    print every setting and where it came from
+      --workers N       this many workers, whatever the conf says
+      --bind ADDRESS    listen here instead: ADDR:PORT, :PORT, [::1]:PORT, unix:/path
+                        (several times for several addresses)
+  -d, --daemonize       leave the terminal
+  -f, --foreground      stay in it (the default, whatever `deployment` says)
+  -n, --no-chroot       don't chroot
+  -r, --no-runas        don't change the user
+  -q, --quiet           log errors only
+  -v, --version         print versions
+  -h, --help [NAME]     this, or what the directive NAME does
+
+signals: TERM, INT, QUIT stop; HUP replaces the workers; USR1 reopens the logs; TTIN and TTOU: one worker more, one less
+exit status: 0 stopped, 1 the application gave up, 2 wrong usage, 3 the conf, the application or the machine refuses
+"""
+SHORT = "c:dfhnqrtv"
+LONG = {
+    "conf=": "c",
+    "check": "t",
+    "print-config": "print-config",
+    "workers=": "workers",
+    "bind=": "bind",
+    "daemonize": "d",
+    "foreground": "f",
+    "no-chroot": "n",
+    "no-runas": "r",
+    "quiet": "q",
+    "version": "v",
+    "help": "h",
+}
+LETTERS = {f"--{name.rstrip('=')}": letter for name, letter in LONG.items()}
+
+
+@dataclass(slots=True)
+class Order:
+    """What the command line asks for."""
+
+    flags: set[str] = field(default_factory=set)
+    conf: str = ""
+    workers: int = 0
+    binds: list[tuple[str, str, str]] = field(default_factory=list)
+    script: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run gkore; the process's exit status (``protocol.slot.Exit``)."""
+    try:
+        return act(parse(sys.argv[1:] if argv is None else argv))
+    except ConfError as failure:
+        report(failure.mistakes, sys.stderr)
+        say(str(failure))
+        return failure.exit_status
+    except UsageError as failure:
+        say(f"{failure} (gkore --help lists all)")
+        return failure.exit_status
+    except GkoreError as failure:
+        say(str(failure))
+        return failure.exit_status
+    except KeyboardInterrupt:
+        return 130
+
+
+def say(text: str) -> None:
+    print(f"gkore: {text}", file=sys.stderr)
+
+
+def parse(argv: Sequence[str]) -> Order:
+    """The command line, understood. UsageError when it can't be."""
+    try:
+        options, words = getopt(list(argv), SHORT, list(LONG))
+    except GetoptError as failure:
+        near = nearest(failure.opt, [name.rstrip("=") for name in LONG]) if len(failure.opt) > 1 else ""
+        raise UsageError(failure.msg + (f", did you mean --{near}?" if near else "")) from None
+    order = Order(script=words[0] if words else "", arguments=words[1:])
+    for name, value in options:
+        letter = LETTERS.get(name, name.lstrip("-"))
+        if letter == "c":
+            order.conf = value
+        elif letter == "workers":
+            order.workers = checked_workers(value)
+        elif letter == "bind":
+            order.binds.append(checked_bind(value))
+        else:
+            order.flags.add(letter)
+    return order
+
+
+def checked_workers(value: str) -> int:
+    try:
+        return int(number(1, 255).convert(value))
+    except Wrong as why:
+        raise UsageError(f"--workers: {why.message}, expected {why.expected}") from None
+
+
+def checked_bind(value: str) -> tuple[str, str, str]:
+    try:
+        return split_address(value)
+    except Wrong as why:
+        raise UsageError(f"--bind: {why.message}, expected {why.expected}") from None
+
+
+def act(order: Order) -> int:
+    """Do what the order asks for."""
+    if "h" in order.flags:
+        print(manual.help_text(order.script) if order.script else HELP, end="")
+        return Exit.OK
+    if "v" in order.flags:
+        print(versions())
+        return Exit.OK
+    if not order.conf and not order.script and "print-config" not in order.flags:
+        here = "; there is a kore.conf here: gkore -c kore.conf" if os.path.isfile("kore.conf") else ""
+        raise UsageError(f"nothing to serve: name a conf with -c, or a script{here}")
+    return serve(order)
+
+
+def serve(order: Order) -> int:
+    from gkore.master.loop import run
+
+    application = build(order)
+    if "print-config" in order.flags:
+        print(printed(application.settings), end="")
+        return Exit.OK
+    if "t" in order.flags:
+        print(f"{order.conf or order.script}: fine: {summary(application)}")
+        return Exit.OK
+    from gkore.worker import life
+
+    advise(application)
+    return run(application, life.run)
+
+
+def build(order: Order) -> Application:
+    """The application that the order names, complete. StartError or ConfError when it can't be had."""
+    from gkore.worker.patch import patch
+
+    patch()
+    from gkore import api
+
+    sys.modules["kore"] = api
+    application = adopt(Application([sys.argv[0], *order.arguments], order.script))
+    application.no_chroot, application.no_runas = "n" in order.flags, "r" in order.flags
+    application.daemonize, application.foreground = "d" in order.flags, "f" in order.flags
+    log.log.quiet = "q" in order.flags
+    assemble(application, order.conf, lambda built: override(built, order))
+    open_log(application)
+    return application
+
+
+def override(application: Application, order: Order) -> None:
+    """What the command line says wins over the conf."""
+    if order.workers:
+        application.settings.put("workers", order.workers, "command line")
+    if not order.binds:
+        return
+    site = application.site
+    name = declarations.home(site) or next(iter(site.servers), "")
+    server = site.servers[name] if name else declarations.implicit_server(site)
+    server.binds.clear()
+    for host, port, path in order.binds:
+        declarations.add_bind(server, host, port, path)
+
+
+def open_log(application: Application) -> None:
+    path = application.settings.logfile
+    if not path:
+        return
+    try:
+        log.log.open(path)
+    except OSError as failure:
+        where = application.settings.origin("logfile")
+        raise StartError(f"the logfile {path} ({where}) can't be opened: {failure.strerror}") from None
+
+
+def advise(application: Application) -> None:
+    """Say what is allowed but unwise."""
+    if os.geteuid() == 0 and not application.no_runas and not application.site.privsep("worker").runas:
+        log.notice("running as root: the workers stay root (runas USER in the conf, or -r if that is meant)")
+
+
+def versions() -> str:
+    parts = [f"gkore {__version__}", f"Python {platform.python_version()}"]
+    for package in ("gevent", "httptools", "websockets"):
+        try:
+            parts.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            parts.append(f"{package} is missing")
+    return ", ".join(parts)
