@@ -7,6 +7,7 @@ limits that would end a run (requests a connection, connections a worker, keep-a
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import sys
 from collections.abc import Callable
@@ -30,7 +31,11 @@ class Place:
     def conf(self, template: str) -> str:
         """The path of ``bench/apps/TEMPLATE``, written out for this place."""
         text = (APPS / template).read_text()
-        for name, value in {"PORT": self.port, "APPS": APPS, "DIRECTORY": self.directory}.items():
+        _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        files = min(
+            30_000, (30_500 if limit == resource.RLIM_INFINITY else limit) - 500
+        )  # Kore adds what it has open already to its worker_rlimit_nofiles
+        for name, value in {"PORT": self.port, "APPS": APPS, "DIRECTORY": self.directory, "FILES": files}.items():
             text = text.replace(f"@{name}@", str(value))
         path = self.directory / template
         path.write_text(text)
