@@ -18,7 +18,8 @@ METHODS: Mapping[bytes, int] = MappingProxyType(
 """Method to Kore's number (http.h: the numbers are bits, 8 is not used)."""
 
 KNOWN_MAX = 1024
-_known: dict[bytes, RequestLine] = {}
+known: dict[bytes, RequestLine] = {}
+"""Lines that were understood before; everybody may look, only ``read_line`` writes."""
 
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)([^#]*)\Z", re.IGNORECASE)
 
@@ -52,7 +53,7 @@ class RequestLine:
 
 def read_line(text: bytes) -> RequestLine:
     """The meaning of ``text``, a line that llhttp accepted. ProtocolError 400, 501 (method) or 505 (version)."""
-    line = _known.get(text)
+    line = known.get(text)
     return line if line is not None else _learn(text)
 
 
@@ -67,7 +68,7 @@ def _learn(text: bytes) -> RequestLine:
         raise ProtocolError(501, "method not implemented")
     line = RequestLine(text, verb, target, version[-1] - 48)
     if not line.query:
-        if len(_known) >= KNOWN_MAX:
-            _known.clear()
-        _known[text] = line
+        if len(known) >= KNOWN_MAX:
+            known.clear()
+        known[text] = line
     return line

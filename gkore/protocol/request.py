@@ -28,6 +28,7 @@ from gkore.errors import ProtocolError
 from gkore.protocol.chunked import ChunkedDecoder
 from gkore.protocol.fields import Fields, keep, kept
 from gkore.protocol.head import Head
+from gkore.protocol.line import known as known_lines
 from gkore.protocol.line import read_line
 
 BLANK_LINES_MAX = 4
@@ -83,23 +84,22 @@ class RequestParser(Generic[H]):
         "_left",
         "_limits",
         "_new_head",
-        "_partial",
         "_parts",
         "_received",
         "complete",
         "head",
         "leftover",
         "owner",
+        "partial",
     )
 
-    def __init__(
-        self, limits: Limits, new_head: Callable[[], H], admit: Callable[[H, Any], None] = _admit_all
-    ) -> None:
+    def __init__(self, limits: Limits, new_head: Callable[[], H], admit: Callable[[H, Any], None] = _admit_all) -> None:
         self._limits = limits
         self._new_head = new_head
         self._admit = admit
         self._judge = Judge()
-        self._partial = b""
+        self.partial = b""
+        """The beginning of a head."""
         self.owner: Any = None
         self.complete: list[H] = []
         """Whole requests, in order; whoever serves them takes them out."""
@@ -115,12 +115,12 @@ class RequestParser(Generic[H]):
     @property
     def idle(self) -> bool:
         """True between requests, when no byte of a next one has come."""
-        return not self._partial and self.head is None
+        return not self.partial and self.head is None
 
     def feed(self, data: bytes) -> None:
         """Take what the socket gave. ProtocolError when a rule is broken; the parser is of no use after that."""
         # The common chunk is one whole request whose fields were seen before: no search for its end is needed.
-        if self.head is None and not self._partial and len(data) <= WHOLE_MAX:
+        if self.head is None and not self.partial and len(data) <= WHOLE_MAX:
             text, _, block = data.partition(b"\r\n")
             fields = kept(block)
             if fields is not None and text:
@@ -130,7 +130,7 @@ class RequestParser(Generic[H]):
                 except (HttpParserError, HttpParserUpgrade) as stop:
                     self._stopped(stop, data)
                 head = self._new_head()
-                line = head.line = read_line(text)
+                line = head.line = known_lines.get(text) or read_line(text)
                 head.fields = fields
                 if fields.closes or not line.minor:
                     head.keep_alive = fields.keeps and not fields.closes
@@ -152,8 +152,8 @@ class RequestParser(Generic[H]):
 
     def _feed_head(self, data: bytes) -> bytes:
         """Take the bytes of a head; the rest is returned."""
-        seen = len(self._partial)
-        whole = self._partial + data
+        seen = len(self.partial)
+        whole = self.partial + data
         blank = 0
         while whole.startswith(b"\r\n", blank):
             blank += 2  # RFC 9112 2.2: a server should ignore an empty line before the request line
@@ -166,10 +166,10 @@ class RequestParser(Generic[H]):
         except (HttpParserError, HttpParserUpgrade) as stop:
             self._stopped(stop, whole)
         if not whole.endswith(b"\r\n\r\n", blank, end):
-            self._partial = whole
+            self.partial = whole
             self._bound_partial(whole)
             return b""
-        self._partial = b""
+        self.partial = b""
         self._take_head(whole[blank:end])
         if self.complete and self.complete[-1].upgrade:
             self.leftover = whole[end:]

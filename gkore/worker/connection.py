@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub
 
 from gkore.errors import ProtocolError
+from gkore.worker.bridge import run
 from gkore.worker.dispatch import dispatch, failed, finish, unanswered
 from gkore.worker.output import Output
 
@@ -165,6 +167,7 @@ class Connection(Output):
         parser = self.parser
         assert parser is not None
         hosts = self.service.hosts
+        domains = hosts.known
         while True:
             batch = parser.complete
             if len(batch) > 1:
@@ -173,12 +176,15 @@ class Connection(Output):
                 request.connection = self
                 line = request.line
                 try:
-                    host = hosts.find(line.authority or request.fields.host)
-                    action = request.action = host.find(line)
+                    field = line.authority or request.fields.host
+                    host = domains.get(field) or hosts.find(field)
+                    action = request.action = host.known.get(line.text) or host.find(line)
                     if action.plain:
                         result = action.handler(request)
-                        if result is not None:
-                            finish(request, result)
+                        if result.__class__ is CoroutineType:
+                            run(result)
+                        elif result is not None:
+                            finish(result)
                     else:
                         dispatch(request)
                     if not request.status:
@@ -201,7 +207,7 @@ class Connection(Output):
         self.task = None
         self.served = True
         self.since = self.clock.now
-        if parser.idle:
+        if parser.head is None and not parser.partial:
             self.parser = None
             self.service.parsers.append(parser)
         if not self.watcher.active:

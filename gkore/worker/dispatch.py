@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gkore.worker.request import Request
 
 
-def finish(request: Request, result: Any) -> None:
+def finish(result: Any) -> None:
     """Run what a handler returned, when it is a coroutine; any other result is ignored (Kore's worker dies of it)."""
     if isinstance(result, Coroutine):
         bridge.run(result)
@@ -31,7 +31,7 @@ def dispatch(request: Request) -> None:
     if action.handler is None:
         request.fail(action.status, action.headers)
         return
-    finish(request, action.handler(request, *action.groups))
+    finish(action.handler(request, *action.groups))
 
 
 def unanswered(request: Request) -> None:

@@ -61,28 +61,28 @@ class Action:
 class Host:
     """One domain, compiled."""
 
-    __slots__ = ("_exact", "_known", "_patterns", "declared", "name")
+    __slots__ = ("_exact", "_patterns", "declared", "known", "name")
 
     def __init__(self, declared: Domain) -> None:
         self.declared = declared
         self.name = declared.name
-        self._known: dict[bytes, Action] = {}
+        self.known: dict[bytes, Action] = {}
         self._patterns = [route for route in declared.routes if route.handler is not None]
         paths = {route.path for route in self._patterns if route.pattern is None}
         self._exact = {path: self._decide(path, self._patterns) for path in paths}
         self._patterns = [route for route in self._patterns if route.pattern is not None]
 
     def find(self, line: RequestLine) -> Action:
-        """The action for a request line."""
-        action = self._known.get(line.text)
+        """The action for a request line; ``known`` holds those of lines that were asked for before."""
+        action = self.known.get(line.text)
         return action if action is not None else self._find(line)
 
     def _find(self, line: RequestLine) -> Action:
         action = self._redirected(line) or self._routed(line)
         if not line.query and action.handler is not None and not action.groups:
-            if len(self._known) >= KNOWN_MAX:
-                self._known.clear()
-            self._known[line.text] = action
+            if len(self.known) >= KNOWN_MAX:
+                self.known.clear()
+            self.known[line.text] = action
         return action
 
     def _routed(self, line: RequestLine) -> Action:
@@ -152,15 +152,18 @@ def _spell(methods: int) -> list[str]:
 class Hosts:
     """The domains of one server, asked in the order of declaration; answers are remembered by the Host field."""
 
-    __slots__ = ("_compiled", "_known")
+    __slots__ = ("_compiled", "known")
 
     def __init__(self, domains: Iterable[Domain]) -> None:
         self._compiled = [(re.compile(translate(domain.name.lower())), Host(domain)) for domain in domains]
-        self._known: dict[bytes | None, Host] = {}
+        self.known: dict[bytes | None, Host] = {}
 
     def find(self, field: bytes | None) -> Host:
-        """The domain for a Host field. ProtocolError: 400 when it is no host, 404 when nobody serves it."""
-        host = self._known.get(field)
+        """The domain for a Host field; ``known`` holds those that were asked for before.
+
+        ProtocolError: 400 when it is no host, 404 when nobody serves it.
+        """
+        host = self.known.get(field)
         return host if host is not None else self._find(field)
 
     def _find(self, field: bytes | None) -> Host:
@@ -173,8 +176,8 @@ class Hosts:
         text = bare.decode("ascii").lower()
         for pattern, host in self._compiled:
             if pattern.match(text):
-                if len(self._known) >= HOSTS_MAX:
-                    self._known.clear()
-                self._known[field] = host
+                if len(self.known) >= HOSTS_MAX:
+                    self.known.clear()
+                self.known[field] = host
                 return host
         raise ProtocolError(404, "no such domain")
