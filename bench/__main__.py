@@ -80,11 +80,12 @@ def measure(workloads: list[Workload], servers: list[Server], options: argparse.
     if machine.raise_descriptor_limit(DESCRIPTORS) < max(w.connections for w in workloads) + 1000:
         shout("too few open files allowed for the idle connections: raise `ulimit -Hn`")
     settings = Settings(Cores.choose(), options.duration, options.warmup)
-    rounds = sum(
-        len([s for s in servers if w.app in s.apps]) * (options.rounds if w.load == "wrk" else 1) for w in workloads
+    turns = options.duration + options.warmup + 0.3
+    seconds = sum(
+        (1 + turns * options.rounds if workload.load == "wrk" else 4) * sum(workload.app in s.apps for s in servers)
+        for workload in workloads
     )
-    minutes = rounds * (options.duration + options.warmup + 0.3) / 60
-    print(f"about {minutes:.1f} minutes, {len(servers)} servers", file=sys.stderr, flush=True)
+    print(f"about {seconds / 60:.1f} minutes, {len(servers)} servers", file=sys.stderr, flush=True)
     results: dict[str, Any] = {
         "machine": machine.describe(install.CHECKOUT),
         "versions": versions,

@@ -75,10 +75,11 @@ def recorder_command(recorder: str, pid: int, raw: Path) -> list[str]:
 
 
 def busiest(running: Running, workload: Workload, settings: Settings) -> int:
-    """The pid of the process in the tree that used most CPU: the worker, after a short load."""
+    """The pid of the process in the tree that a short load keeps busiest: the worker."""
+    before = process.tree(running.pid)
     wrk(running.port, workload, settings.cores, 0.5)
-    family = process.tree(running.pid)
-    return max(family, key=lambda pid: family[pid].cpu)
+    after = process.tree(running.pid)
+    return max(before.keys() & after.keys(), key=lambda pid: after[pid].cpu - before[pid].cpu)
 
 
 def summary(raw: str) -> str:
