@@ -87,10 +87,10 @@ def wrk(port: int, workload: Workload, cores: Cores, seconds: float) -> dict[str
     command = ["wrk", *how, f"http://127.0.0.1:{port}{workload.path}", "--", str(workload.depth)]
     child = subprocess.Popen(on_core(cores.load, command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        child.wait(seconds)
-    except subprocess.TimeoutExpired:
-        child.send_signal(signal.SIGINT)
-    try:
+        try:
+            child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGINT)
         output, _ = child.communicate(timeout=20)
     finally:
         child.kill()
