@@ -252,12 +252,19 @@ class Fleet:
         yield from self.private
 
     def _drain(self, child: Child, why: bytes) -> None:
-        """The envelope says why, the signal says now: when the worker handles the signal, the reason is there."""
-        if child.state is not State.DRAINING:
-            child.advance(Event.DRAIN)
-            child.deadline = monotonic() + self.drain_time
-            child.line.send(Envelope(Kind.DRAIN, MASTER, child.slot, why))
+        """Tell the child to leave: by an envelope, which can't be one too many.
+
+        A terminal sends SIGINT to the whole group and systemd may send SIGTERM to all: to a worker a signal from us
+        would then be the second, which means "now". One that is still starting does not read the bus yet.
+        """
+        if child.state is State.DRAINING:
+            return
+        before = child.advance(Event.DRAIN)
+        child.deadline = monotonic() + self.drain_time
+        if before is State.STARTING:
             child.signal(signal.SIGTERM)
+        else:
+            child.line.send(Envelope(Kind.DRAIN, MASTER, child.slot, why))
 
     # -- words and deaths ----------------------------------------------------------------------------------------------
 

@@ -88,6 +88,8 @@ class Launch:
             return
         try:
             function(*arguments)
+        except StartError:
+            raise
         except Exception as failure:
             log.exception(f"{name} raised:", failure)
             raise StartError(f"{name} failed, see above") from failure

@@ -141,6 +141,7 @@ class Listeners:
             _remove_stale(bind.path)
         sock = socket(AF_UNIX, SOCK_STREAM)
         try:
+            sock.setblocking(False)
             sock.bind(name)
             if not abstract:
                 os.chmod(bind.path, 0o666)  # as nginx: whoever may enter the directory may connect, not only root
@@ -154,6 +155,7 @@ class Listeners:
 def _bound(family: int, sockaddr: Any, group: bool = True) -> socket:
     sock = socket(family, SOCK_STREAM)
     try:
+        sock.setblocking(False)  # at a reload two workers share it: who comes second must not wait in accept
         sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
         if family == AF_INET6:
             sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)

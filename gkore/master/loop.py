@@ -40,7 +40,9 @@ TURN_MAX = 1.0
 def run(application: Application, run_worker: RunWorker) -> int:
     """Serve until a signal, a worker or a failure ends it; the exit status of the server (``protocol.slot.Exit``).
 
-    ``run_worker(application, slot)`` runs in each forked worker and returns that process's exit status.
+    ``run_worker(application, slot)`` runs in each forked worker and returns that process's exit status. StartError when
+    no worker could be forked for a reason that is known: for the command line to print, and logged if the log is not
+    the terminal.
     """
     launch = Launch(application)
     try:
@@ -50,8 +52,10 @@ def run(application: Application, run_worker: RunWorker) -> int:
         finally:
             fleet.kill("the master failed")  # nobody is left, unless an exception came out of the loop
     except StartError as failure:
-        log.error(str(failure))
-        status = Exit.START
+        if log.log.descriptor != 2:
+            log.error(str(failure))
+        launch.daemon.report(failure.exit_status)
+        raise
     finally:
         launch.finish()
     launch.daemon.report(status)

@@ -17,6 +17,7 @@ import resource
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gkore import log
 from gkore.errors import StartError
 
 if TYPE_CHECKING:
@@ -91,10 +92,14 @@ def _raise_files(files: int) -> None:
     wanted = files + len(os.listdir("/proc/self/fd"))
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        hard = wanted if os.geteuid() == 0 else hard
-        wanted = hard
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if hard == resource.RLIM_INFINITY or hard >= wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+    except (ValueError, OSError):  # not root, or more than fs.nr_open
+        log.notice(f"worker_rlimit_nofiles {files} is out of reach: {hard} files is the hard limit here")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _become(user: User) -> None:

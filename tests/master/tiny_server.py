@@ -13,9 +13,12 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
+from gkore import log
 from gkore.conf.site import Bind, Place, Server, Site
+from gkore.errors import StartError
 from gkore.master import loop
 from gkore.protocol.bus import EVERYBODY, HEAD, MASTER, Kind, Opener, seal
 from gkore.protocol.slot import Exit, Slot
@@ -40,13 +43,14 @@ def application(wishes: dict) -> SimpleNamespace:
     site.servers["default"] = server
     privsep = site.privsep("worker")
     privsep.runas, privsep.root = wishes.pop("runas", ""), wishes.pop("root", "")
-    asks = {name: wishes.pop(name, "") for name in ("boot", "configure", "last")}
+    if "logfile" in wishes:
+        log.log.open(wishes.pop("logfile"))
     hooks = {"parent_configure": configure, "parent_teardown": lambda: print("teardown", file=sys.stderr)}
     return SimpleNamespace(
         site=site,
-        asks=asks,
-        arguments=["tiny", asks["configure"]],
-        no_chroot=False,
+        boot=wishes.pop("boot", ""),
+        arguments=["tiny", wishes.pop("configure", "")],
+        no_chroot=wishes.pop("no_chroot", False),
         no_runas=wishes.pop("no_runas", False),
         daemonize=wishes.pop("daemonize", False),
         hook=hooks.get,
@@ -60,9 +64,10 @@ def configure(arguments: list[str]) -> None:
 
 
 def run_worker(app: SimpleNamespace, slot: Slot) -> int:
-    if app.asks["boot"] == "raise":
-        raise ValueError("a worker that can't boot")
-    if app.asks["boot"] == f"hang {slot.number}":
+    if Path(app.boot or "none").exists():
+        wish = Path(app.boot).read_text()
+        if wish == "raise":
+            raise ValueError("a worker that can't boot")
         signal.pause()
     left = []
     signal.signal(signal.SIGTERM, lambda *_: left.append(True))
@@ -83,12 +88,16 @@ def run_worker(app: SimpleNamespace, slot: Slot) -> int:
                 data = slot.bus.recv(65536)
                 if not data:
                     return Exit.OK
-                heard += [envelope for envelope in opener.feed(data) if envelope.kind == Kind.OBJECT]
+                for envelope in opener.feed(data):
+                    (left if envelope.kind == Kind.DRAIN else heard).append(envelope)
     return Exit.OK
 
 
 def answer(slot: Slot, listener: socket.socket, heard: list) -> None:
-    client, _ = listener.accept()
+    try:
+        client, _ = listener.accept()
+    except BlockingIOError:  # another worker was quicker
+        return
     with client:
         word, _, rest = client.recv(1000).decode().strip().partition(" ")
         if word == "exit":
@@ -99,8 +108,6 @@ def answer(slot: Slot, listener: socket.socket, heard: list) -> None:
             slot.bus.sendall(HEAD.pack(2**32 - 1, 5, 1, 2))
         elif word == "order":
             slot.bus.sendall(seal(Kind.DRAIN, MASTER, EVERYBODY))
-        elif word == "flood":
-            slot.bus.sendall(seal(Kind.OBJECT, 1, int(rest), bytes(2**20)) * 40)
         elif word == "say":
             slot.bus.sendall(seal(Kind.OBJECT, 99, EVERYBODY, rest.encode()))
         elif word == "fatalx":
@@ -108,14 +115,25 @@ def answer(slot: Slot, listener: socket.socket, heard: list) -> None:
             os._exit(Exit.FATALX)
         elif word == "shutdown":
             slot.bus.sendall(seal(Kind.SHUTDOWN, slot.number, MASTER))
-        elif word == "sleep":
-            time.sleep(float(rest))
-        elif word == "deaf":
+        elif word == "log":
+            log.info(rest)
+        elif word == "orphan":
+            if not os.fork():
+                os._exit(0 if os.fork() else time.sleep(0.05) or 0)
+            os.wait()
+        elif word == "hang":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            client.sendall(b"good night")
+            while True:
+                signal.pause()
         said = " ".join(f"{envelope.sender}:{envelope.payload[:20].decode()}" for envelope in heard)
         sockets = len(slot.listeners)
         client.sendall(f"{slot.number} {os.getpid()} {sockets} {len(os.sched_getaffinity(0))} {said}".encode())
 
 
 if __name__ == "__main__":
-    sys.exit(loop.run(application(json.loads(sys.argv[1])), run_worker))
+    try:
+        sys.exit(loop.run(application(json.loads(sys.argv[1])), run_worker))
+    except StartError as failure:
+        print(failure, file=sys.stderr)
+        sys.exit(failure.exit_status)
