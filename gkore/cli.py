@@ -19,6 +19,7 @@ from gkore.conf import declarations, manual
 from gkore.conf.application import Application, adopt
 from gkore.conf.assembly import assemble, summary
 from gkore.conf.diagnostics import Wrong, nearest, report
+from gkore.conf.inspection import unprotected
 from gkore.conf.kinds import number, split_address
 from gkore.conf.settings import printed
 from gkore.errors import ConfError, GkoreError, StartError, UsageError
@@ -159,6 +160,7 @@ def serve(order: Order) -> int:
     from gkore.worker import life
 
     advise(application)
+    open_log(application)
     return run(application, life.run)
 
 
@@ -175,7 +177,6 @@ def build(order: Order) -> Application:
     application.daemonize, application.foreground = "d" in order.flags, "f" in order.flags
     log.log.quiet = "q" in order.flags
     assemble(application, order.conf, lambda built: override(built, order))
-    open_log(application)
     return application
 
 
@@ -205,7 +206,11 @@ def open_log(application: Application) -> None:
 
 
 def advise(application: Application) -> None:
-    """Say what is allowed but unwise."""
+    """Say what is allowed but unwise or without effect. StartError for a protection that can't be given."""
+    for text in unprotected(application):
+        raise StartError(text)
+    for place, name, feature in application.unbuilt:
+        log.notice(f"{place}: {name} is not in effect yet ({feature})")
     if os.geteuid() == 0 and not application.no_runas and not application.site.privsep("worker").runas:
         log.notice("running as root: the workers stay root (runas USER in the conf, or -r if that is meant)")
 

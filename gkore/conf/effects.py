@@ -113,6 +113,10 @@ def tls(reading: Reading, statement: Statement) -> None:
     reading.block.thing.tls = statement["yes|no"]
 
 
+def proxy_protocol(reading: Reading, statement: Statement) -> None:
+    reading.block.thing.proxy_protocol = statement["yes|no"]
+
+
 # -- processes
 
 
@@ -230,6 +234,7 @@ EFFECTS: dict[str, Effect] = {
     "bind": bind,
     "unix": unix,
     "tls": tls,
+    "proxy_protocol": proxy_protocol,
     "privsep": privsep,
     "runas": runas,
     "root": root,

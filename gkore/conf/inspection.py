@@ -10,7 +10,7 @@ from gkore.conf import declarations
 from gkore.conf.application import Application
 from gkore.conf.diagnostics import Mistake
 from gkore.conf.kinds import unknown_user
-from gkore.conf.site import Domain, Filemap, Privsep, Server
+from gkore.conf.site import Domain, Filemap, Privsep, Route, Server
 
 
 def inspect(application: Application) -> Iterator[Mistake]:
@@ -27,6 +27,18 @@ def inspect(application: Application) -> Iterator[Mistake]:
             yield from addresses(application, server)
     for privsep in application.site.privseps.values():
         yield from process(application, privsep)
+
+
+def unprotected(application: Application) -> Iterator[str]:
+    """What the site relies on for its safety and gkore can't give yet: to serve it without would betray it."""
+    for domain in application.site.domains:
+        servers = [application.site.servers[name] for name in domain.servers]
+        if any(server.tls or (server.tls is None and (domain.certfile or domain.acme)) for server in servers):
+            yield f"{domain.place}: domain {domain.name} is to be served over TLS, which is not built yet (tls no)"
+        parts: list[Route | Filemap] = [*domain.routes, *domain.filemaps]
+        for part in parts:
+            if part.authentication:
+                yield f"{part.place}: authentication is not built yet: this would be open to all"
 
 
 def settle(application: Application) -> Iterator[Mistake]:
@@ -69,7 +81,7 @@ def routes(application: Application, domain: Domain) -> Iterator[Mistake]:
             yield application.mistake(route.place, message, "routes of one path with different methods")
         if route.handler is None and not route.handler_name and not application.is_spoiled(route):
             message = f"the route {route.path} has no handler"
-            yield application.mistake(route.place, message, "handler FUNCTION in this block")
+            yield application.mistake(route.place, message, "a block with handler FUNCTION, or route PATH FUNCTION")
 
 
 def files(application: Application, filemap: Filemap) -> Iterator[Mistake]:

@@ -100,8 +100,6 @@ def route(reading: Reading, statement: Statement) -> Route:
             if statement[label]:
                 message = f"in a route block the {label} stands on a line of its own"
                 reading.report(statement.mistake(label, message, "route PATH {"))
-    elif not statement["handler"]:
-        reading.report(statement.mistake("path", "the route has no handler", "route PATH {, or route PATH HANDLER"))
     return add(reading, statement)
 
 

@@ -62,6 +62,9 @@ class Settings:
         row = SETTING_ROWS.get(name)
         if row is None:
             raise AttributeError(f"there is no setting {name}{did_you_mean(name)}")
+        if value == "" and row.arguments[0].kind.free:
+            self.put(name, "", origin)  # no pidfile, no logfile: a conf can't say that
+            return
         statement = match(row, as_line(name, value))
         if statement.mistakes:
             wrong = statement.mistakes[0]

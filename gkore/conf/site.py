@@ -72,6 +72,7 @@ class Server:
     name: str
     binds: list[Bind] = field(default_factory=list)
     tls: bool | None = None
+    proxy_protocol: bool = False
     place: Place = NOWHERE
 
 
