@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
-import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain, repeat
@@ -17,67 +11,26 @@ from typing import NamedTuple
 
 import pytest
 from corpus import Sample, all_samples
+from server import Server
+from server import server as running
 
 from gkore.errors import ProtocolError
 from gkore.protocol.head import Head
 from gkore.protocol.request import Limits, RequestParser
 
-ROOT = Path(__file__).parents[2]
+CONF = Path(__file__).parents[1] / "apps/corpus.conf"
 DEADLINE = 10.0
-"""Seconds for anything to happen: only a broken server needs them."""
+"""Seconds for an answer to come: only a broken server needs them."""
 PROBE = b"GET /p/probe HTTP/1.1\r\nHost: probe\r\n\r\n"
 
 
-class Server:
-    """One gkore process tree; its log goes to a file."""
-
-    def __init__(self, log: Path) -> None:
-        self.log = log
-        command = [sys.executable, "-m", "gkore", "-nr", "--workers", "2", "-c", str(ROOT / "tests/apps/corpus.conf")]
-        environ = os.environ | {"PYTHONPATH": str(ROOT)}
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(command, stderr=output, stdout=output, cwd=log.parent, env=environ)
-
-    def wait_until_ready(self) -> None:
-        text = self.wait_for("log=[ready: 2 workers")
-        found = re.search(r"listening on http://([\d.]+):(\d+) ", text)
-        assert found is not None
-        self.address = found[1], int(found[2])
-        self.workers = set(map(int, re.findall(r"worker \d+ \(pid (\d+)\) is ready", text)))
-        assert len(self.workers) == 2
-
-    def wait_for(self, text: str) -> str:
-        deadline = time.monotonic() + DEADLINE
-        while text not in (written := self.log.read_text()):
-            assert self.process.poll() is None, written
-            assert time.monotonic() < deadline, written
-            time.sleep(0.01)
-        return written
-
-    def children(self) -> set[int]:
-        pid = self.process.pid
-        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(DEADLINE)
-        finally:
-            self.process.kill()
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server; whatever it is sent, its workers are the same at the end and have nothing to complain about."""
-    server = Server(tmp_path_factory.mktemp("corpus") / "log")
-    try:
-        server.wait_until_ready()
-        yield server
-        assert server.children() >= server.workers
-        assert "Traceback" not in server.log.read_text()
-    finally:
-        status = server.stop()
-    assert status == 0, server.log.read_text()
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server; whatever it is sent, its workers are the same at the end (and their log holds no traceback)."""
+    with running(tmp_path_factory.mktemp("corpus"), CONF) as up:
+        workers = up.workers
+        yield up
+        assert up.workers == workers
 
 
 class Response(NamedTuple):
@@ -89,8 +42,8 @@ class Response(NamedTuple):
 class Client:
     """One connection, read answer by answer."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        self.sock = socket.create_connection(address, DEADLINE)
+    def __init__(self, port: int) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), DEADLINE)
         self.received = b""
 
     def send(self, data: bytes) -> None:
@@ -131,8 +84,8 @@ def verbs_of(data: bytes) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("sample", all_samples(), ids=str)
-def test_answers(server: Server, sample: Sample) -> None:
-    client = Client(server.address)
+def test_answers(site: Server, sample: Sample) -> None:
+    client = Client(site.port)
     with client.sock:
         client.send(sample.data)
         if sample.continues:
