@@ -71,12 +71,15 @@ domain * {{
 SYNC = [
     "connection.py:readable",  # the watcher's callback: recv
     "request.py:feed",  # llhttp and the framing
+    "ready.py:add",  # queue for this turn's task
+    "ready.py:_pump",  # once a turn: on the hub, switches into the task
+    "ready.py:_serve",  # once a turn: on the task
     "connection.py:serve",  # on the task: the loop over whole requests
     "app.py:hello",  # the handler
     "request.py:response",  # head, body, send
 ]
 ASYNC = [
-    *SYNC[:3],
+    *SYNC[:6],
     "app.py:hello_async",  # the first step of the coroutine
     "request.py:response",
     "bridge.py:run",  # drives it

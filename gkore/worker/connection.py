@@ -2,8 +2,10 @@
 
 Rules, in the order of what they gained (``docs/performance.md`` has the figures):
 - One watcher a connection, started once and left running: no epoll_ctl a request. Its callback runs on the hub, reads
-  once and feeds the parser; only a whole request costs a switch, into a task that is parked and warm. An idle
-  connection holds no greenlet and no parser, only its socket, its watcher and this object.
+  once and feeds the parser. An idle connection holds no greenlet and no parser, only its socket, its watcher and this
+  object.
+- Whole requests queue in ``service.ready``; once a turn of the hub one warm task serves them all (``ready.py``): a switch
+  a turn instead of one a request.
 - Raw sockets; one recv, one feed, one send for a small keep-alive request. What the kernel does not take at once is
   written by ``Output``, which may wait.
 - No timer a request: ``since`` is set from a clock that ticks once a second, and ``overdue`` is asked once a second.
@@ -115,16 +117,7 @@ class Connection(Output):
         if not parser.complete:
             self._incomplete(parser)
             return
-        try:
-            task = service.take_task()
-        except IndexError:
-            grown = service.pool.grow()
-            if grown is None:
-                self._refuse(ProtocolError(503, "http_request_limit is reached"))
-                return
-            task = grown
-        self.task = task
-        task.switch(self.serve)
+        service.ready.add(self)
 
     def _readable_while_busy(self) -> None:
         """A request is being served: keep what comes for later, notice when the client leaves."""
@@ -148,7 +141,7 @@ class Connection(Output):
     def _incomplete(self, parser: RequestParser[Request]) -> None:
         """A request has begun and is not whole, or can't be."""
         if self.refusal is not None:
-            self._refuse(self.refusal)
+            self.refuse(self.refusal)
             return
         request = parser.head
         if request is None:
@@ -165,7 +158,8 @@ class Connection(Output):
     def serve(self) -> None:
         """Answer every request that the parser holds, then what came meanwhile; leave the connection idle or closed."""
         parser = self.parser
-        assert parser is not None
+        if parser is None:
+            return  # closed while it was queued
         hosts = self.service.hosts
         domains = hosts.known
         while True:
@@ -238,13 +232,13 @@ class Connection(Output):
         if self.lost:
             self.close()
         elif self.refusal is not None:
-            self._refuse(self.refusal)
+            self.refuse(self.refusal)
         elif self.stash or parser.head is not None or len(parser.complete) > 1 or parser.leftover:
             self._linger()
         else:
             self.close()
 
-    def _refuse(self, refusal: ProtocolError) -> None:
+    def refuse(self, refusal: ProtocolError) -> None:
         """Answer what can't be served, close in order; never waits."""
         try:
             self.send(self.service.refusal(refusal))
@@ -272,6 +266,7 @@ class Connection(Output):
         if self.closed:
             return
         self.closed = self.lost = True
+        self.parser = None
         self.watcher.stop()
         self.watcher.close()
         self.service.connections.discard(self)
@@ -292,9 +287,9 @@ class Connection(Output):
                 self.close()
         elif self.parser.head is None:
             if age > service.header_timeout:
-                self._refuse(ProtocolError(408, "head not complete in time"))
+                self.refuse(ProtocolError(408, "head not complete in time"))
         elif now - self.parser.head.body_since > service.body_timeout:
-            self._refuse(ProtocolError(408, "body not complete in time"))
+            self.refuse(ProtocolError(408, "body not complete in time"))
 
     # What handlers see.
 

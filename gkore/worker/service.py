@@ -9,6 +9,7 @@ from gkore.protocol.request import Limits, RequestParser
 from gkore.protocol.response import ResponseHeads, error_page, header_line
 from gkore.worker.bridge import Pool
 from gkore.worker.dispatch import admit
+from gkore.worker.ready import Ready
 from gkore.worker.request import Request
 from gkore.worker.routing import Hosts
 
@@ -29,12 +30,13 @@ class Clock:
 class Fleet:
     """Everything that the services of one worker have in common: its connections, its tasks, the time."""
 
-    __slots__ = ("clock", "connections", "draining", "pool", "requests")
+    __slots__ = ("clock", "connections", "draining", "pool", "ready", "requests")
 
     def __init__(self, request_limit: int) -> None:
         self.clock = Clock()
         self.connections: set[Connection] = set()
         self.pool = Pool(request_limit)
+        self.ready = Ready(self.pool)
         self.draining = False
         self.requests = 0
 
@@ -47,7 +49,6 @@ class Service:
         self.fleet = fleet
         self.clock = fleet.clock
         self.connections = fleet.connections
-        self.pool = fleet.pool
         self.scheme = "https" if tls else "http"
         self.hosts = Hosts(site.domains_of(server.name))
         self.limits = Limits(settings.http_header_max, settings.http_headers_max, settings.http_body_max)
@@ -64,7 +65,7 @@ class Service:
         self.closing = False
         """Every connection closes after the response that it is waiting for."""
         self.parsers: list[RequestParser[Request]] = []
-        self.take_task = fleet.pool.take
+        self.ready = fleet.ready
         if not self.keepalive_time:
             self.drain()
 
