@@ -52,6 +52,8 @@ def load_script(application: Application) -> None:
     try:
         if os.path.isfile(script) and not script.lower().endswith(".py"):
             raise Wrong(f"no runtime available to run {script}", expected="a file whose name ends in .py, or a package")
+        if os.path.isdir(script):
+            sys.path.insert(0, os.path.abspath(script))
         application.modules.append(load(script, first=True))
     except Wrong as why:
         expected = f"; expected: {why.expected}" if why.expected else ""
@@ -60,7 +62,6 @@ def load_script(application: Application) -> None:
         raise ConfError([replace(failure.mistake(), detail=failure.traceback())]) from None
     application.script = os.path.abspath(script)
     if os.path.isdir(script):
-        sys.path.append(application.script)
         os.chdir(script)
     configure(application)
 
@@ -74,10 +75,11 @@ def configure(application: Application) -> None:
         raise ConfError([replace(mistake, message=f"koreapp.configure raised {mistake.message}")]) from None
 
 
-def strict(application: Application, mistakes: Iterable[Mistake]) -> list[Mistake]:
+def strict(application: Application, found: Iterable[Mistake]) -> list[Mistake]:
     """The mistakes that count: with ``config_strict no`` only those that are Kore's, too."""
+    mistakes = list(found)
     if application.settings.config_strict:
-        return list(mistakes)
+        return mistakes
     for mistake in mistakes:
         if mistake.lenient:
             log.notice(f"ignoring {mistake.place}: {mistake.message}")
@@ -94,10 +96,10 @@ def deploy(application: Application) -> None:
 
 
 def complete(application: Application) -> None:
-    """After kore_parent_configure: what it declared gets its place. ConfError when it can't."""
+    """After kore_parent_configure: what it declared gets its place. StartError, with all mistakes, when it can't."""
     mistakes = strict(application, settle(application))
     if mistakes:
-        raise ConfError(mistakes)
+        raise StartError("\n".join(mistake.render() for mistake in mistakes))
 
 
 def summary(application: Application) -> str:

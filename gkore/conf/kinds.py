@@ -158,7 +158,7 @@ def host(text: str) -> str:
             ipaddress.ip_address(bare.partition("%")[0])
         except ValueError:
             raise Wrong(f'"{text}" is not an IP address', expected=HOST.expected) from None
-    elif not re.fullmatch(r"[A-Za-z0-9_*.-]+", bare):
+    elif not re.fullmatch(r"[A-Za-z0-9_.-]+", bare):
         raise Wrong(f'"{text}" is not a host', expected=HOST.expected)
     return bare
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 from gkore.conf.diagnostics import nearest
@@ -113,4 +114,4 @@ def example_lines() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print(markdown(), end="")
+    print(example() if sys.argv[1:] == ["example"] else markdown(), end="")

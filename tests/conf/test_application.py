@@ -133,13 +133,25 @@ def index(req): pass
 def test_a_package_becomes_the_working_directory_and_brings_its_conf() -> None:
     package = Path("shop")
     package.mkdir()
-    (package / "__init__.py").write_text("from . import pages\nfrom .pages import index\n")
+    (package / "__init__.py").write_text("import pages as sibling\nfrom .pages import index\n")
     (package / "pages.py").write_text("def index(req): pass\n")
     (package / "kore.conf").write_text("bind 127.0.0.1 0\ndomain * {\nstatic / index\n}\n")
     application = adopt(Application(["gkore"], "shop"))
     assemble(application)
     assert os.path.basename(os.getcwd()) == "shop"
     assert summary(application) == "1 server, 1 domain, 1 route"
+
+
+def test_what_kore_parent_configure_gets_wrong_is_said() -> None:
+    text = "def kore_parent_configure():\n    for name in 'ab':\n        server(name, ip='::1', port='0', tls=False)\n"
+    Path("old.py").write_text("from gkore.api.site import server\n" + text)
+    Path("site.conf").write_text("python_import old.py\ndomain * {\n}\n")
+    application = adopt(Application())
+    assemble(application, "site.conf")
+    hook = application.hook("parent_configure")
+    assert hook is not None
+    with pytest.raises(StartError, match=r"site\.conf:2:1: error: domain '\*' not attached to server"):
+        hook(application.arguments)
 
 
 @pytest.mark.parametrize(

@@ -34,5 +34,7 @@ def test_help_of_nothing_says_the_nearest() -> None:
         manual.help_text("worker")
 
 
-def test_the_example_conf_is_all_comment() -> None:
-    assert all(not line or line.startswith("#") for line in manual.example().splitlines())
+def test_the_example_conf_is_current_and_all_comment() -> None:
+    text = (ROOT / "etc" / "example.conf").read_text()
+    assert text == manual.example(), "run: python -m gkore.conf.manual example > etc/example.conf"
+    assert all(not line or line.startswith("#") for line in text.splitlines())
