@@ -18,11 +18,11 @@ _SIZE, _DATA, _DATA_END, _TRAILERS, _DONE = range(5)
 class ChunkedDecoder:
     """Feed it what follows the head; ``done`` when the last chunk and the trailers have been seen."""
 
-    __slots__ = ("_left", "_line", "_state", "_trailers")
+    __slots__ = ("_line", "_state", "_trailers", "left")
 
     def __init__(self) -> None:
         self._state = _SIZE
-        self._left = 0
+        self.left = 0
         self._line = b""
         self._trailers = 0
 
@@ -36,11 +36,11 @@ class ChunkedDecoder:
         pieces: list[bytes] = []
         while at < len(data) and self._state != _DONE:
             if self._state == _DATA:
-                piece = data[at : at + self._left]
+                piece = data[at : at + self.left]
                 pieces.append(piece)
                 at += len(piece)
-                self._left -= len(piece)
-                if not self._left:
+                self.left -= len(piece)
+                if not self.left:
                     self._state = _DATA_END
                 continue
             end = data.find(b"\n", at)
@@ -77,5 +77,5 @@ class ChunkedDecoder:
     def _size(self, digits: bytes) -> None:
         if not 0 < len(digits) < 16 or not _HEX.issuperset(digits):
             raise ProtocolError(400, "bad chunk size")
-        self._left = int(digits, 16)
-        self._state = _DATA if self._left else _TRAILERS
+        self.left = int(digits, 16)
+        self._state = _DATA if self.left else _TRAILERS

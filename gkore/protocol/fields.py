@@ -24,6 +24,7 @@ kept = _kept.get
 """The fields of a block that was read before, or None."""
 
 _CLOSE = re.compile(rb"(?:^|[,\s])close(?:[,\s]|$)")
+_UPGRADE = re.compile(rb"(?:^|[,\s])upgrade(?:[,\s]|$)")
 _KEEP = re.compile(rb"(?:^|[,\s])keep-alive(?:[,\s]|$)")
 
 
@@ -51,7 +52,7 @@ class Fields:
         options = b",".join(self.all(b"connection")).lower()
         self.closes = _CLOSE.search(options) is not None
         self.keeps = _KEEP.search(options) is not None
-        self.upgrade = first.get(b"upgrade", b"").lower() if b"upgrade" in options else b""
+        self.upgrade = first.get(b"upgrade", b"").lower() if _UPGRADE.search(options) else b""
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of ``name`` (lower case), or None; Kore's rule for repeated fields."""

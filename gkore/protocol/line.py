@@ -64,8 +64,12 @@ def _learn(text: bytes) -> RequestLine:
     verb, target, version = words
     if version not in (b"HTTP/1.1", b"HTTP/1.0"):
         raise ProtocolError(505, "HTTP version not supported")
+    if verb[:1] == b"\n":
+        raise ProtocolError(400, "an empty line that is no CRLF")  # llhttp passes over it
     if verb not in METHODS:
         raise ProtocolError(501, "method not implemented")
+    if b"#" in target:
+        raise ProtocolError(400, "a request target has no fragment")
     line = RequestLine(text, verb, target, version[-1] - 48)
     if not line.query:
         if len(known) >= KNOWN_MAX:

@@ -35,8 +35,8 @@ BLANK_LINES_MAX = 4
 WHOLE_MAX = 4096
 """Chunks up to this size are looked up among the kept heads."""
 
-_VERSION = re.compile(rb" HTTP/(\d+)(?:\.\d+)?\s*\r?\n")
-_UNKNOWN_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}(?: |\Z)")
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+_UNKNOWN_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: |\Z)")
 
 
 class Limits(NamedTuple):
@@ -86,6 +86,7 @@ class RequestParser(Generic[H]):
         "_new_head",
         "_parts",
         "_received",
+        "_whole_max",
         "complete",
         "head",
         "leftover",
@@ -95,6 +96,7 @@ class RequestParser(Generic[H]):
 
     def __init__(self, limits: Limits, new_head: Callable[[], H], admit: Callable[[H, Any], None] = _admit_all) -> None:
         self._limits = limits
+        self._whole_max = min(WHOLE_MAX, limits.header_bytes)
         self._new_head = new_head
         self._admit = admit
         self._judge = Judge()
@@ -120,7 +122,7 @@ class RequestParser(Generic[H]):
     def feed(self, data: bytes) -> None:
         """Take what the socket gave. ProtocolError when a rule is broken; the parser is of no use after that."""
         # The common chunk is one whole request whose fields were seen before: no search for its end is needed.
-        if self.head is None and not self.partial and len(data) <= WHOLE_MAX:
+        if self.head is None and not self.partial and len(data) <= self._whole_max:
             text, _, block = data.partition(b"\r\n")
             fields = kept(block)
             if fields is not None and text:
@@ -164,7 +166,7 @@ class RequestParser(Generic[H]):
         try:
             self._judge.feed(data[: end - seen])
         except (HttpParserError, HttpParserUpgrade) as stop:
-            self._stopped(stop, whole)
+            self._stopped(stop, whole[:end])
         if not whole.endswith(b"\r\n\r\n", blank, end):
             self.partial = whole
             self._bound_partial(whole)
@@ -185,15 +187,20 @@ class RequestParser(Generic[H]):
     def _stopped(self, stop: HttpParserError | HttpParserUpgrade, data: bytes) -> None:
         """llhttp stopped reading: behind an upgrade that is no fault, else say which."""
         if isinstance(stop, HttpParserUpgrade):
-            # A fresh judge reads on, whether the upgrade is taken or not.
-            judge = self._judge = Judge()
-            judge.pending.clear()
+            # llhttp passes over the body of such a head, and so would we: a request could hide in it (RFC 9110 7.8: an
+            # upgrade that is not taken changes nothing). A fresh judge reads the head again, the field renamed.
+            self._judge = Judge()
+            try:
+                self._judge.feed(_UPGRADE.sub(b"\r\nignored:", data))
+            except HttpParserUpgrade:
+                raise ProtocolError(501, "CONNECT is for proxies") from None
+            except HttpParserError as failure:
+                self._stopped(failure, data)
             return
         text = str(stop)
-        version = _VERSION.search(data)
         if isinstance(stop, HttpParserInvalidMethodError) and _UNKNOWN_METHOD.match(data.lstrip(b"\r\n")):
             raise ProtocolError(501, "method not implemented") from None
-        if "version" in text and version is not None and version.group(1) != b"1":
+        if "Invalid HTTP version" in text:
             raise ProtocolError(505, "HTTP version not supported") from None
         raise ProtocolError(400, text or "malformed request") from None
 
@@ -217,7 +224,8 @@ class RequestParser(Generic[H]):
             self._begin_body(head)
             return
         judge.pending.append(None)
-        head.upgrade = fields.upgrade == b"websocket"
+        # RFC 9110 7.8: an Upgrade in a 1.0 request is ignored.
+        head.upgrade = fields.upgrade == b"websocket" and line.minor == 1
         if not fields.upgrade and fields.get(b"content-length") is None:
             keep(block, fields)
         self.complete.append(head)
@@ -259,14 +267,14 @@ class RequestParser(Generic[H]):
             done = self._chunked.done
         try:
             self._judge.feed(data[:used])
-        except HttpParserUpgrade as stop:
-            self._stopped(stop, data)
         except HttpParserError as stop:
             raise ProtocolError(400, str(stop) or "malformed body") from None
         if done == bool(self._judge.pending):
             raise ProtocolError(400, "a body whose end is in doubt")
         for piece in pieces:
             self._keep(head, piece)
+        if self._chunked is not None and self._received + self._chunked.left > head.limit:
+            raise ProtocolError(413, f"body over {head.limit} bytes")
         if done:
             self._judge.pending.append(None)
             head.content = b"".join(self._parts)

@@ -28,7 +28,7 @@ from gevent import get_hub
 from gkore.errors import ProtocolError
 from gkore.worker.bridge import run
 from gkore.worker.dispatch import dispatch, failed, finish, unanswered
-from gkore.worker.output import Output
+from gkore.worker.peer import Peer
 
 if TYPE_CHECKING:
     from gkore.protocol.request import RequestParser
@@ -46,22 +46,18 @@ LINGER = 2
 READ = 1
 
 
-class Connection(Output):
+class Connection(Peer):
     """One client (``kore.connection``)."""
 
     __slots__ = (
-        "__dict__",
-        "__weakref__",
         "fd",
         "lingering",
         "parser",
-        "peer",
         "recv",
         "refusal",
         "served",
         "service",
         "stash",
-        "task",
         "watcher",
     )
 
@@ -186,6 +182,7 @@ class Connection(Output):
                 except BaseException as failure:
                     failed(request, failure)
                 if self.lost or not request.keep_alive:
+                    self.refusal = None  # RFC 9112 9.6: what came behind a close is not looked at
                     self._leave(parser)
                     return
             batch.clear()
@@ -229,7 +226,10 @@ class Connection(Output):
         if self.out is not None:
             self.uncork()
         self.task = None
-        if self.lost:
+        if self.websocket is not None:
+            self.parser = None
+            self.websocket.begin()
+        elif self.lost:
             self.close()
         elif self.refusal is not None:
             self.refuse(self.refusal)
@@ -266,6 +266,8 @@ class Connection(Output):
         if self.closed:
             return
         self.closed = self.lost = True
+        if self.websocket is not None:
+            self.websocket.vanish()
         self.parser = None
         self.watcher.stop()
         self.watcher.close()
@@ -274,6 +276,9 @@ class Connection(Output):
 
     def overdue(self, now: int) -> None:
         """Asked once a second: has this client used up its time?"""
+        if self.websocket is not None:
+            self.websocket.overdue(now)
+            return
         age = now - self.since
         service = self.service
         if self.task is not None:
@@ -282,7 +287,8 @@ class Connection(Output):
         elif self.lingering:
             if age > LINGER:
                 self.close()
-        elif self.parser is None:
+        elif self.parser is None or not (self.parser.head or self.parser.partial.strip(b"\r\n")):
+            # Nothing has begun; an old client's CRLF behind a POST is nothing too.
             if age > (service.keepalive_time if self.served else service.header_timeout):
                 self.close()
         elif self.parser.head is None:
@@ -290,34 +296,3 @@ class Connection(Output):
                 self.refuse(ProtocolError(408, "head not complete in time"))
         elif now - self.parser.head.body_since > service.body_timeout:
             self.refuse(ProtocolError(408, "body not complete in time"))
-
-    # What handlers see.
-
-    @property
-    def addr(self) -> str:
-        """The client's IP address. RuntimeError ``invalid family`` for a UNIX socket, as in Kore."""
-        if not isinstance(self.peer, tuple):
-            raise RuntimeError("invalid family")
-        return str(self.peer[0])
-
-    @property
-    def x509(self) -> bytes | None:
-        """The client's certificate (DER), or None."""
-        return None
-
-    @property
-    def x509dict(self) -> dict[str, dict[str, str]] | None:
-        """Issuer and subject of the client's certificate, or None."""
-        return None
-
-    def disconnect(self) -> bool:
-        """Close the connection once the running handler is done; at once when none runs."""
-        if self.task is None:
-            self.close()
-        else:
-            self.lost = True
-        return True
-
-    def __repr__(self) -> str:
-        peer = self.peer
-        return f"<kore.connection {peer[0]}:{peer[1]}>" if isinstance(peer, tuple) else "<kore.connection unix>"
