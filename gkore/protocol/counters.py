@@ -31,6 +31,8 @@ class Cell(IntEnum):
     ERRORS = 10
     SLOT = 11
     """Which slot the worker fills; 0 while nobody has the row."""
+    SLOW = 12
+    """Messages that websockets did not get, because they read too slowly."""
 
 
 class Counters:

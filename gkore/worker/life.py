@@ -25,8 +25,9 @@ from gkore import log
 from gkore.protocol.bus import Envelope, Kind
 from gkore.protocol.counters import Cell
 from gkore.protocol.slot import Exit
-from gkore.worker import bus, failures
+from gkore.worker import broadcast, bus, failures
 from gkore.worker.acceptor import Acceptor
+from gkore.worker.broadcast import Audience
 from gkore.worker.service import Fleet, Service
 
 if TYPE_CHECKING:
@@ -72,9 +73,12 @@ class Worker:
         hub = get_hub()
         hub.print_exception = _print_exception  # type: ignore[assignment,method-assign]
         self._tick()
-        self._listen()
         self.bus = bus.BusEnd(self.slot.number, self.slot.bus, self._orphaned)
         bus.join(self.bus)
+        self.audience = Audience(self.application.settings, self.counters, self.bus)
+        broadcast.gather(self.audience)
+        self.bus.receivers[Kind.BROADCAST] = self.audience.heard_on_bus
+        self._listen()
         self.bus.receivers[Kind.DRAIN] = self._drained
         timer = hub.loop.timer(1.0, 1.0)
         timer.start(self._tick)
@@ -190,10 +194,11 @@ class Worker:
             service.drain()
         begun = monotonic()
         end = begun + self.application.settings.worker_drain_time
-        while fleet.connections and monotonic() < end:
+        while (fleet.connections or self.audience.pool.busy) and monotonic() < end:
+            self.audience.drain(self.reason, monotonic() - begun, end - begun)
             if monotonic() - begun > IDLE_GRACE:
                 for connection in list(fleet.connections):
-                    if connection.task is None and connection.parser is None:
+                    if connection.task is None and connection.parser is None and connection.websocket is None:
                         connection.close()
             gevent.sleep(DRAIN_LOOK)
         if fleet.connections:

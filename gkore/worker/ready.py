@@ -9,7 +9,7 @@ the next task goes on with it.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gevent import get_hub
 from greenlet import getcurrent
@@ -18,7 +18,16 @@ from gkore.errors import ProtocolError
 
 if TYPE_CHECKING:
     from gkore.worker.bridge import Pool
-    from gkore.worker.connection import Connection
+
+
+class Client(Protocol):
+    """Who can be queued: an HTTP connection with requests, a websocket with messages. ``serve`` never raises."""
+
+    task: Any
+
+    def serve(self) -> None: ...
+
+    def refuse(self, refusal: ProtocolError) -> None: ...
 
 
 class Ready:
@@ -28,10 +37,10 @@ class Ready:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._queue: deque[Connection] = deque()
+        self._queue: deque[Client] = deque()
         self._run_callback: Any = get_hub().loop.run_callback
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: Client) -> None:
         """Serve ``connection`` before the hub looks at its sockets again."""
         if not self._queue:
             self._run_callback(self._pump)

@@ -6,6 +6,7 @@ applications may hang their own attributes on it (Kore 4); what most requests le
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from gkore.protocol.head import Head
 from gkore.protocol.query import parse_form, parse_query
 from gkore.protocol.response import BODILESS, error_page, header_line
 from gkore.worker import parameters
+from gkore.worker.handshake import callbacks, handshake
 
 if TYPE_CHECKING:
     from gkore.worker.connection import Connection
@@ -201,6 +203,25 @@ class Request(Head):
         if isinstance(body, (bytes, bytearray, memoryview)):
             return bytes(body)
         raise TypeError(f"a response body is bytes, str or None, not {body.__class__.__name__}")
+
+    def websocket_handshake(
+        self, onconnect: Any, onmessage: Any, ondisconnect: Any, subprotocols: Sequence[str] = ()
+    ) -> bool:
+        """Make the connection a websocket; the callbacks by name (Kore 3) or themselves (Kore 4), plain or async.
+
+        False when the request asks for none, or not rightly: then it is answered (405, 426, 403, 400), and onconnect is
+        not called as in Kore. ``subprotocols`` (ours): the first that the client offers is agreed on. LookupError for
+        an unknown name.
+        """
+        return handshake(self, callbacks(onconnect, onmessage, ondisconnect), subprotocols) is not None
+
+    def switch(self, fields: bytes) -> None:
+        """Send the 101 with ``fields``; the connection is no longer HTTP's when the handler returns."""
+        self.status = 101
+        self.keep_alive = False
+        connection = self.connection
+        extra = b"".join(self._extra or ())
+        connection.write(b"%b%b%b\r\n" % (connection.service.heads.plain[101], fields, extra), b"")
 
     def fail(self, status: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
         """Answer on the server's behalf: what the handler prepared is dropped."""

@@ -1,0 +1,416 @@
+"""One websocket: a connection after its handshake.
+
+- On the hub: bytes come, ``FrameReader`` makes messages of them; they are handed to a task. An idle websocket has no
+  greenlet, no engine and no buffer.
+- On a task: callbacks run, one message after the other. While they run, what comes is kept, up to AHEAD_MAX; then the
+  watcher stops and TCP holds the client.
+- Sending never waits, with one exception: a callback that sends to its own client waits for that client when it reads
+  too slowly, because nobody else waits with it. All others' messages are bounded by ``websocket_backlog``, and
+  ``websocket_slow`` says what happens beyond.
+- The end: both sides say Close, we half-close and read until the client has closed, at most FAREWELL seconds. onconnect
+  and ondisconnect are called exactly once each, or neither when the client left before it was connected.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from gevent import get_hub
+from greenlet import getcurrent, greenlet
+
+from gkore.protocol.frames import PING, FrameReader, Message, encode
+from gkore.worker import failures
+from gkore.worker.bridge import Waiter, run
+from gkore.worker.broadcast import check_topic
+
+if TYPE_CHECKING:
+    from websockets.extensions.permessage_deflate import PerMessageDeflate
+
+    from gkore.errors import ProtocolError
+    from gkore.worker.broadcast import Audience
+    from gkore.worker.connection import Connection
+
+RECV = 65536
+AHEAD_MAX = 65536
+"""Bytes that may come while callbacks run."""
+JOIN_MAX = 65536
+"""Waiting frames are sent in pieces of about this size."""
+FAREWELL = 3
+"""Seconds that a client has to answer our Close, and then to close its side."""
+WRITE = 2
+
+
+class Callbacks:
+    """What the application wants to hear; None where it doesn't."""
+
+    __slots__ = ("connect", "disconnect", "message")
+
+    def __init__(
+        self,
+        connect: Callable[[Connection], Any] | None,
+        message: Callable[[Connection, int, Any], Any] | None,
+        disconnect: Callable[[Connection], Any] | None,
+    ) -> None:
+        self.connect = connect
+        self.message = message
+        self.disconnect = disconnect
+
+
+class Websocket:
+    """One websocket of this worker; the application knows it by its ``connection``."""
+
+    __slots__ = (
+        "_ahead",
+        "_queue",
+        "_reading",
+        "_writer",
+        "_writing",
+        "audience",
+        "backlog",
+        "begun",
+        "callbacks",
+        "clock",
+        "connection",
+        "deaf",
+        "ending",
+        "gone",
+        "heard",
+        "pending",
+        "pinged",
+        "reader",
+        "recv",
+        "since",
+        "subprotocol",
+        "task",
+        "topics",
+        "warned",
+        "window",
+    )
+
+    def __init__(
+        self, connection: Connection, audience: Audience, callbacks: Callbacks, deflate: PerMessageDeflate | None = None
+    ) -> None:
+        self.connection = connection
+        self.recv = connection.recv
+        self.audience = audience
+        self.callbacks = callbacks
+        self.reader = FrameReader(audience.message_max, audience.frame_max, deflate)
+        self.window = deflate.local_max_window_bits if deflate is not None else 0
+        """Bits of the window for what we compress; 0: this client did not agree to compression."""
+        self.subprotocol = ""
+        self.clock = connection.clock
+        self.heard = self.clock.now
+        """When the client last said anything."""
+        self.pinged = 0
+        self.pending: list[Message] = []
+        """Messages that no callback has seen."""
+        self._ahead = 0
+        self.task: greenlet | None = None
+        """The greenlet that runs callbacks now."""
+        self.topics: set[str] | None = None
+        self.backlog = 0
+        """Bytes that wait to be sent."""
+        self._queue: list[bytes] | None = None
+        self._writer: Any = None
+        self._reading: Waiter | None = None
+        self._writing: Waiter | None = None
+        self.since = 0
+        """When the client last took anything, while something waits."""
+        self.ending = 0
+        """When the closing began; 0 until then."""
+        self.warned = False
+        self.deaf = False
+        """We said Close first: what still comes is of no interest."""
+        self.begun = False
+        self.gone = False
+
+    # On the hub: bytes have come.
+
+    def readable(self) -> None:
+        try:
+            data = self.recv(RECV)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.vanish()
+            return
+        self.heard = self.clock.now
+        self.take(data)
+
+    def take(self, data: bytes) -> None:
+        """Bytes from the client: messages to the callbacks, answers to the client."""
+        reader = self.reader
+        messages = reader.feed(data)
+        if reader.out or reader.finished:
+            self._answer()
+        if messages and not self.deaf:
+            if self.task is None and not self.pending and self.begun:
+                self.pending = messages
+                self.audience.ready.add(self)
+                return
+            self.pending += messages
+            self._ahead += len(data)
+            if self._ahead >= AHEAD_MAX:
+                self.connection.watcher.stop()
+            if self._reading is not None:
+                self._reading.wake()
+
+    def _answer(self) -> None:
+        """Send what the protocol wants to be sent: pongs, a Close; pongs are not worth waiting for."""
+        reader = self.reader
+        if reader.closing and not self.ending:
+            self.ending = self.clock.now or 1
+            self.audience.leave(self)
+            if self._reading is not None:
+                self._reading.wake()
+        for frame in reader.out:
+            if reader.closing or self.backlog < self.audience.backlog_max:
+                self._write(frame)
+        reader.out.clear()
+        if reader.finished and self._queue is None:
+            self._half_close()
+
+    # On a task: callbacks.
+
+    def begin(self) -> None:
+        """The handshake's handler is done; its task goes on with onconnect and what came meanwhile."""
+        if self.gone or self.connection.lost:
+            self.vanish()
+            self.connection.close()
+            return
+        self.task = getcurrent()
+        self.begun = True
+        connect = self.callbacks.connect
+        if connect is not None:
+            try:
+                finish(connect(self.connection))
+            except BaseException as failure:
+                self._failed("onconnect", failure)
+        self.serve()
+
+    def serve(self) -> None:
+        """Run the callback for each message that waits, in order, and the farewell when the client is gone."""
+        message = self.callbacks.message
+        connection = self.connection
+        self._ahead = 0
+        try:
+            while self.pending and not self.deaf:
+                batch, self.pending = self.pending, []
+                for op, data in batch:
+                    if message is not None and not self.deaf:
+                        result = message(connection, op, data)
+                        if result is not None:
+                            finish(result)
+        except BaseException as failure:
+            self._failed("onmessage", failure)
+        self.pending = []
+        if self.gone:
+            self._farewell()
+        elif self._ahead:
+            self._listen()
+        self.task = None
+
+    def _listen(self) -> None:
+        """Read again, if there was so much that we stopped."""
+        self._ahead = 0
+        watcher = self.connection.watcher
+        if not self.gone and not watcher.active:
+            watcher.start(self.readable)
+
+    def _failed(self, name: str, failure: BaseException) -> None:
+        """A callback raised: this connection ends, and nothing else (in Kore: the worker)."""
+        failures.report(f"websocket callback {name}", failure)
+        self.close(1011, "the application failed")
+
+    def _farewell(self) -> None:
+        disconnect = self.callbacks.disconnect
+        if self.begun and disconnect is not None:
+            try:
+                finish(disconnect(self.connection))
+            except BaseException as failure:
+                failures.report("websocket callback ondisconnect", failure)
+
+    # Without callbacks: a hosted application waits for messages itself.
+
+    def receive(self) -> Message | None:
+        """The next message, waiting for it; None at the end."""
+        while not self.pending:
+            if self.gone or self.reader.closing:
+                return None
+            self._listen()
+            self._reading = Waiter()
+            try:
+                self._reading.wait(self)
+            finally:
+                self._reading = None
+        return self.pending.pop(0)
+
+    # Sending
+
+    def send(self, op: int, data: bytes) -> bool:
+        """Send one message; False when the client is gone or too slow. Its own callback waits for it instead."""
+        frame = encode(op, data, self.window)
+        if self._queue is not None and getcurrent() is self.task:
+            self._wait_for_room()
+        return self.push(frame)
+
+    def _wait_for_room(self) -> None:
+        while self.backlog > self.audience.backlog_max // 2 and not self.gone and not self.reader.closing:
+            self._writing = Waiter()
+            try:
+                self._writing.wait(self)
+            finally:
+                self._writing = None
+
+    def push(self, frame: bytes) -> bool:
+        """Send a frame or keep it until the client reads; never waits. False when the client is gone or too slow."""
+        if self.gone or self.reader.closing:
+            return False
+        if self._queue is None:
+            return self._write(frame)
+        audience = self.audience
+        if self.backlog + len(frame) <= audience.backlog_max:
+            return self._write(frame)
+        if audience.drops:
+            audience.dropped(self, "messages are dropped")
+            return False
+        audience.dropped(self, "closed")
+        del self._queue[1:]  # the first may be on its way in part
+        self.backlog = len(self._queue[0])
+        self.close(1008, "reads too slowly")
+        return False
+
+    def _write(self, frame: bytes) -> bool:
+        queue = self._queue
+        if queue is not None:
+            queue.append(frame)
+            self.backlog += len(frame)
+            return True
+        try:
+            sent = self.connection.send(frame)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self.vanish()
+            return False
+        if sent < len(frame):
+            self._queue = [frame[sent:]]
+            self.backlog = len(frame) - sent
+            self.since = self.clock.now
+            self._writer = get_hub().loop.io(self.connection.fd, WRITE)
+            self._writer.start(self._writable)
+        return True
+
+    def _writable(self) -> None:
+        """The client reads again."""
+        queue = self._queue
+        assert queue is not None
+        count = size = 0
+        for frame in queue:
+            count += 1
+            size += len(frame)
+            if size >= JOIN_MAX:
+                break
+        data = queue[0] if count == 1 else b"".join(queue[:count])
+        try:
+            sent = self.connection.send(data)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self.vanish()
+            return
+        self.since = self.clock.now
+        self.backlog -= sent
+        queue[:count] = [data[sent:]] if sent < len(data) else []
+        if not queue:
+            self._forget_queue()
+            if self.reader.finished:
+                self._half_close()
+        if self._writing is not None:
+            self._writing.wake()
+
+    def _forget_queue(self) -> None:
+        self._queue = None
+        self.backlog = 0
+        if self._writer is not None:
+            self._writer.stop()
+            self._writer.close()
+            self._writer = None
+
+    # Topics
+
+    def subscribe(self, topic: str) -> None:
+        check_topic(topic)
+        if not self.gone:
+            self.audience.subscribe(self, topic)
+            self.topics = self.topics or set()
+            self.topics.add(topic)
+
+    def unsubscribe(self, topic: str) -> None:
+        self.audience.unsubscribe(self, topic)
+        if self.topics is not None:
+            self.topics.discard(topic)
+
+    # The end
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Begin the closing handshake. ValueError for a code that no frame may carry."""
+        self.reader.close(code, reason)
+        if self.gone:
+            return
+        self.deaf = True
+        self._answer()
+
+    def _half_close(self) -> None:
+        """All is said on both sides (RFC 6455 7.1.1): let the client see our end and read until it shows its own."""
+        with suppress(OSError):
+            self.connection.sock.shutdown(socket.SHUT_WR)
+
+    def vanish(self) -> None:
+        """The connection is over, in order or not; ondisconnect comes when the running callback is done."""
+        if self.gone:
+            return
+        self.gone = True
+        connection = self.connection
+        connection.lost = True
+        self.audience.leave(self)
+        self._forget_queue()
+        for waiter in (self._reading, self._writing):
+            if waiter is not None:
+                waiter.wake()
+        if connection.task is not None:
+            connection.watcher.stop()  # the handler of the handshake still runs: it closes
+            return
+        connection.close()
+        if self.task is None and self.begun and not self.pending:
+            self.audience.ready.add(self)
+
+    def refuse(self, refusal: ProtocolError) -> None:
+        """Nobody can run the callbacks."""
+        self.close(1013, str(refusal))
+
+    def overdue(self, now: int) -> None:
+        """Asked once a second: silent, slow or closing for too long?"""
+        audience = self.audience
+        if self.ending:
+            if now - self.ending > FAREWELL:
+                self.vanish()
+        elif self._queue is not None and now - self.since > audience.write_timeout:
+            audience.dropped(self, "cut off")
+            self.vanish()
+        elif audience.timeout and now - self.heard > audience.timeout:
+            self.close(1001, f"silent for {audience.timeout} seconds")
+        elif audience.ping and now - max(self.heard, self.pinged) >= audience.ping:
+            self.pinged = now
+            self.push(PING)
+
+
+def finish(result: Any) -> None:
+    """Run what a callback returned, when it is a coroutine."""
+    if isinstance(result, Coroutine):
+        run(result)
