@@ -157,10 +157,10 @@ def serve(order: Order) -> int:
     if "t" in order.flags:
         print(f"{order.conf or order.script}: fine: {summary(application)}")
         return Exit.OK
-    from gkore.worker import life
-
     advise(application)
     open_log(application)
+    from gkore.worker import life
+
     return run(application, life.run)
 
 
