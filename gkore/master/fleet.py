@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import deque
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from socket import socket
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -32,6 +30,7 @@ from gkore.master.children import Child, Event, State, describe, reap
 from gkore.master.listeners import Listeners
 from gkore.master.privileges import Privileges
 from gkore.master.relay import Line, pair
+from gkore.master.seats import Seat, covers
 from gkore.protocol.bus import EVERYBODY, MASTER, Envelope, Kind
 from gkore.protocol.counters import Counters
 from gkore.protocol.slot import Exit, Slot
@@ -41,38 +40,10 @@ if TYPE_CHECKING:
 
 WORKERS_MAX = 255
 """As Kore: ``workers`` may be 1..255."""
+TEARDOWN_TIME = 1.0
+"""Seconds beyond ``worker_drain_time``, in which a worker cuts off what is left and runs its teardown hooks."""
 BOOTS_MAX = 3
 """Failed boots in a row after which the first start, or a reload, is given up."""
-CRASHES_FREE, CRASHES_WINDOW = 5, 10.0
-"""So many crashes in so many seconds are answered with a new worker at once; more are answered more slowly."""
-BACKOFF_FIRST, BACKOFF_MAX = 0.1, 5.0
-"""Seconds; doubled from the one to the other."""
-
-
-def backoff(failures: int) -> float:
-    """Seconds to wait after the n-th failure in a row: 0.1, 0.2, 0.4 ... 5."""
-    return min(BACKOFF_MAX, BACKOFF_FIRST * 2.0 ** min(failures - 1, 16))
-
-
-def covers(number: int, wanted: int, slots: int, mute: Collection[int]) -> frozenset[int]:
-    """Whose sockets the worker in slot ``number`` serves: its own, and its share of the slots without a worker."""
-    serving = [n for n in range(1, wanted + 1) if n not in mute]
-    if number not in serving:
-        return frozenset()
-    orphans = [n for n in range(wanted + 1, slots + 1) if n not in mute]
-    share = orphans[serving.index(number) :: len(serving)]
-    return frozenset((number, *share))
-
-
-@dataclass(slots=True)
-class Seat:
-    """What is remembered of a slot from one worker to the next."""
-
-    failures: int = 0
-    """Boots that failed since one succeeded."""
-    crashes: deque[float] = field(default_factory=deque)
-    due: float = 0.0
-    """CLOCK_MONOTONIC seconds before which no worker is forked for it."""
 
 
 class Fleet:
@@ -227,7 +198,7 @@ class Fleet:
     def _unsettle(self) -> None:
         self.settled = False
         for seat in self.seats.values():
-            seat.failures, seat.due = 0, 0.0
+            seat.forgive()
 
     def _fork(self, number: int) -> None:
         ours, theirs = pair()
@@ -260,7 +231,7 @@ class Fleet:
         if child.state is State.DRAINING:
             return
         before = child.advance(Event.DRAIN)
-        child.deadline = monotonic() + self.drain_time
+        child.deadline = monotonic() + self.drain_time + TEARDOWN_TIME
         if before is State.STARTING:
             child.signal(signal.SIGTERM)
         else:
@@ -314,10 +285,9 @@ class Fleet:
 
     def _failed(self, seat: Seat, what: str) -> None:
         """A boot failed: try again, ever more slowly; a first start or a reload is given up after a few."""
-        seat.failures += 1
-        seat.due = monotonic() + backoff(seat.failures)
+        pause = seat.failed(monotonic())
         if seat.failures < BOOTS_MAX or (self.started and self.settled):
-            log.error(f"{what} before it was ready, next try in {backoff(seat.failures):g} s")
+            log.error(f"{what} before it was ready, next try in {pause:g} s")
         elif not self.started:
             log.error(f"{what} before it was ready, {seat.failures} times in a row: giving up")
             self.stop(Exit.START, "the workers do not start")
@@ -333,15 +303,10 @@ class Fleet:
         self.settled = True
 
     def _crashed(self, seat: Seat, status: int, what: str) -> None:
-        now = monotonic()
-        seat.crashes.append(now)
-        while seat.crashes[0] < now - CRASHES_WINDOW:
-            seat.crashes.popleft()
+        pause = seat.crashed(monotonic())
         if self.terminate and status != 0:
             log.error(what)
             self.stop(Exit.FATAL, "a worker died (worker_death_policy terminate)")
             return
-        surplus = len(seat.crashes) - CRASHES_FREE
-        seat.due = now + backoff(surplus) if surplus > 0 else now
-        when = f"in {backoff(surplus):g} s (it crashes in a loop)" if surplus > 0 else "at once"
+        when = f"in {pause:g} s (it crashes in a loop)" if pause else "at once"
         (log.error if status else log.notice)(f"{what}, replaced {when}")

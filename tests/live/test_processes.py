@@ -271,10 +271,15 @@ def test_daemon(server: Start) -> None:
     up = server(f"pidfile server.pid\nlogfile gkore.log\n{CONF}", app=APP, ready=False, arguments=["-d"])
     assert up.ends() == 0
     daemon = int((up.directory / "server.pid").read_text())
-    log = (up.directory / "gkore.log").read_text()
-    assert f"ready: 2 workers, pid {daemon}" in log
-    os.kill(daemon, signal.SIGTERM)
-    until(lambda: not (up.directory / "server.pid").exists(), "the daemon has stopped")
+    log = up.directory / "gkore.log"
+    try:
+        os.kill(daemon, signal.SIGTERM)
+        until(lambda: "log=[stopped]" in log.read_text(), "the daemon has stopped")
+    except AssertionError:
+        os.killpg(os.getpgid(daemon), signal.SIGKILL)
+        raise
+    assert f"ready: 2 workers, pid {daemon}" in log.read_text()
+    assert not (up.directory / "server.pid").exists()
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")

@@ -8,8 +8,8 @@ from itertools import product
 import pytest
 
 from gkore.master.children import TRANSITIONS, Child, Event, State, describe, reap
-from gkore.master.fleet import backoff, covers
 from gkore.master.relay import Line, pair
+from gkore.master.seats import Seat, backoff, covers
 
 
 @pytest.fixture
@@ -81,3 +81,11 @@ def test_every_slot_is_covered_once(slots: int, mute: frozenset[int]) -> None:
         assert sorted(slot for share in shares for slot in share) == [n for n in range(1, slots + 1) if n not in mute]
         for number, share in enumerate(shares, 1):
             assert (number in share) != (number in mute)
+
+
+def test_five_crashes_are_free_and_old_ones_are_forgotten() -> None:
+    seat = Seat()
+    assert [seat.crashed(float(second)) for second in range(7)] == [0, 0, 0, 0, 0, 0.1, 0.2]
+    assert seat.due == 6.2
+    assert seat.crashed(100.0) == 0
+    assert len(seat.crashes) == 1
