@@ -4,6 +4,7 @@ The names, their arguments and their results are Kore's; what is ours says so. T
 """
 
 from gkore.api.awaitables import suspend
+from gkore.api.bus import sendobj
 from gkore.api.constants import *  # noqa: F403
 from gkore.api.process import fatal, fatalx, log, setname, shutdown, time, tracer, worker
 from gkore.api.site import app, config, domain, privsep, route, server

@@ -1,24 +1,30 @@
 """This worker's end of the bus: what it tells the master, and what reaches it from there.
 
-There is one end a process, made at boot. Writing waits when the master is slow; an end of the stream means that the master
-is gone, and then so is the worker.
+There is one end a process, made at boot. Envelopes leave in the order in which they were sent. Who sends while more than
+BACKLOG_MAX bytes wait for the master to read waits with them; a callback of the hub can't wait, so what it sends is kept
+up to LOSE_MAX and lost beyond. An end of the stream means that the master is gone, and then so is the worker.
 """
 
 from __future__ import annotations
 
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from gevent import get_hub
+from greenlet import getcurrent
 
 from gkore import log
 from gkore.errors import ProtocolError
 from gkore.protocol.bus import MASTER, Envelope, Opener, seal
-from gkore.worker import bridge, failures
+from gkore.worker import failures
+from gkore.worker.bridge import Waiter
 
 READ, WRITE = 1, 2
 RECV = 65536
+BACKLOG_MAX = 1024 * 1024
+LOSE_MAX = 32 * 1024 * 1024
 
 _end: BusEnd | None = None
 
@@ -30,11 +36,16 @@ class BusEnd:
         sock.setblocking(False)
         self.number = number
         self.receivers: dict[int, Callable[[Envelope], object]] = {}
+        self.backlog = 0
+        """Bytes that wait for the master to read."""
+        self.lost = 0
+        """Envelopes that were dropped."""
         self._sock = sock
-        self._lost = lost
+        self._gone = lost
         self._opener = Opener()
-        self._waiting: list[bytes] = []
-        self._writing = False
+        self._broken: OSError | None = None
+        self._queue: deque[memoryview] = deque()
+        self._waiters: list[Waiter] = []
         self._reader: Any = get_hub().loop.io(sock.fileno(), READ)
         self._writer: Any = get_hub().loop.io(sock.fileno(), WRITE)
         self._reader.start(self._readable)
@@ -48,14 +59,14 @@ class BusEnd:
             data = b""
         if not data:
             self._reader.stop()
-            self._lost()
+            self._gone()
             return
         try:
             for envelope in self._opener.feed(data):
                 self._deliver(envelope)
         except ProtocolError as failure:
             log.error(f"the bus is out of step: {failure}")
-            self._lost()
+            self._gone()
 
     def _deliver(self, envelope: Envelope) -> None:
         receiver = self.receivers.get(envelope.kind)
@@ -67,23 +78,58 @@ class BusEnd:
             failures.report(f"the receiver of bus message {envelope.kind}", failure)
 
     def send(self, kind: int, destination: int = MASTER, payload: bytes = b"") -> None:
-        """Put one envelope on the bus; waits, in order, while the master does not read. OSError when it is gone."""
-        self._waiting.append(seal(kind, self.number, destination, payload))
-        if self._writing:
-            return
-        self._writing = True
-        try:
-            while self._waiting:
-                self._write(memoryview(self._waiting.pop(0)))
-        finally:
-            self._writing = False
+        """Put one envelope on the bus; waits while the master does not read. OSError when it is gone.
 
-    def _write(self, view: memoryview) -> None:
-        while view:
+        ValueError for a payload over PAYLOAD_MAX.
+        """
+        data = seal(kind, self.number, destination, payload)
+        on_hub = getcurrent() is get_hub()
+        if on_hub and self.backlog > LOSE_MAX:
+            self.lost += 1
+            if self.lost == 1:
+                log.error("the master does not read: messages between workers are lost")
+            return
+        self._queue.append(memoryview(data))
+        self.backlog += len(data)
+        if not self._writer.active:
+            self._flush()
+        while self.backlog > BACKLOG_MAX and not on_hub:
+            waiter = Waiter()
+            self._waiters.append(waiter)
+            waiter.wait(self)
+        if self._broken is not None:
+            raise self._broken
+
+    def _flush(self) -> None:
+        queue = self._queue
+        while queue:
+            view = queue[0]
             try:
-                view = view[self._sock.send(view) :]
+                sent = self._sock.send(view)
             except (BlockingIOError, InterruptedError):
-                bridge.wait(self, self._writer.start, self._writer.stop)
+                if not self._writer.active:
+                    self._writer.start(self._flush)
+                return
+            except OSError as failure:
+                self._broken = failure  # the reader sees the end of the stream, too, and ends this worker
+                queue.clear()
+                self.backlog = 0
+                break
+            self.backlog -= sent
+            if sent == len(view):
+                queue.popleft()
+            else:
+                queue[0] = view[sent:]
+        self._writer.stop()
+        self._wake()
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            waiter.wake()
+        self._waiters.clear()
+
+    def __str__(self) -> str:
+        return "the bus"
 
 
 def join(end: BusEnd | None) -> None:

@@ -28,6 +28,7 @@ from gkore.protocol.slot import Exit
 from gkore.worker import broadcast, bus, failures
 from gkore.worker.acceptor import Acceptor
 from gkore.worker.broadcast import Audience
+from gkore.worker.objects import Inbox
 from gkore.worker.service import Fleet, Service
 
 if TYPE_CHECKING:
@@ -78,6 +79,9 @@ class Worker:
         self.audience = Audience(self.application.settings, self.counters, self.bus)
         broadcast.gather(self.audience)
         self.bus.receivers[Kind.BROADCAST] = self.audience.heard_on_bus
+        onmsg = self.application.hook("message")
+        if onmsg is not None:
+            self.bus.receivers[Kind.OBJECT] = Inbox(onmsg).heard
         self._listen()
         self.bus.receivers[Kind.DRAIN] = self._drained
         timer = hub.loop.timer(1.0, 1.0)
