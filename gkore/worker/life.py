@@ -25,7 +25,7 @@ from gkore import log
 from gkore.protocol.bus import Envelope, Kind
 from gkore.protocol.counters import Cell
 from gkore.protocol.slot import Exit
-from gkore.worker import broadcast, bus, failures
+from gkore.worker import broadcast, bus, failures, tasks
 from gkore.worker.acceptor import Acceptor
 from gkore.worker.broadcast import Audience
 from gkore.worker.objects import Inbox
@@ -34,6 +34,11 @@ from gkore.worker.service import Fleet, Service
 if TYPE_CHECKING:
     from gkore.conf.application import Application
     from gkore.protocol.slot import Slot
+
+# gevent imports what it is configured to use on first use: in a worker that may be after chroot and setuid, from where
+# no file of ours can be read.
+for _name in ("loop", "resolver", "threadpool", "format_context"):
+    getattr(gevent.config, _name)
 
 MODULE_LOAD, MODULE_UNLOAD = 1, 2
 IDLE_GRACE = 0.25
@@ -66,6 +71,8 @@ class Worker:
         self.services: list[Service] = []
         self.acceptors: list[Acceptor] = []
         self.stopping = Event()
+        self.told = False
+        """A signal has asked to stop: the master's envelope is no second one."""
         self.reason = "stop"
         self._watchers: list[Any] = []
 
@@ -90,6 +97,7 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
             self._watch(number)
         self._configure()
+        tasks.begin()
         for acceptor in self.acceptors:
             acceptor.start()
         self.counters[Cell.PID] = os.getpid()
@@ -97,6 +105,7 @@ class Worker:
 
     def _listen(self) -> None:
         settings = self.application.settings
+        self.planner = Planner(self.application.site, settings, self.slot.number)
         for listener in self.slot.listeners:
             service = self._service(listener.server)
             self.acceptors.append(
@@ -113,7 +122,7 @@ class Worker:
         for service in self.services:
             if service.server is server:
                 return service
-        service = Service(self.application.site, server, self.application.settings, self.fleet)
+        service = Service(self.application.site, server, self.application.settings, self.fleet, self.planner)
         self.services.append(service)
         return service
 
@@ -145,6 +154,8 @@ class Worker:
         now = fleet.clock.now = int(monotonic())
         for service in self.services:
             service.heads.tick()
+        for access_log in self.logs:
+            access_log.tick()
         for connection in list(fleet.connections):
             connection.overdue(now)
         if not fleet.draining:
@@ -167,10 +178,11 @@ class Worker:
                     log.log.open(log.log.path)
                 except OSError as failure:
                     log.error(f"can't reopen {log.log.path}: {failure.strerror}; the old file is written on")
-        elif self.stopping.is_set():
+        elif self.told:
             log.notice("told to stop again: leaving at once")
             os._exit(Exit.OK)
         else:
+            self.told = True
             self.stopping.set()
 
     def _hooked(self, hook: Any, *arguments: Any) -> None:
