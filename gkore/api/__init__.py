@@ -3,9 +3,11 @@
 The names, their arguments and their results are Kore's; what is ours says so. The list is in ``docs/reference``.
 """
 
-from gkore.api.awaitables import suspend
+from gkore.api.awaitables import gather, lock, proc, pylock, pyproc, pyqueue, pysocket, queue, socket_wrap, suspend
 from gkore.api.bus import sendobj
 from gkore.api.constants import *  # noqa: F403
 from gkore.api.process import fatal, fatalx, log, setname, shutdown, time, tracer, worker
-from gkore.api.site import app, config, domain, privsep, route, server
+from gkore.api.site import Domain as pydomain
+from gkore.api.site import app, bind, bind_unix, config, domain, listen, privsep, route, server
+from gkore.api.tasks import coroname, corotrace, pytimer, task_create, task_id, task_kill, timer
 from gkore.api.websocket import websocket_broadcast, websocket_publish
