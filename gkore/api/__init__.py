@@ -8,6 +8,6 @@ from gkore.api.bus import sendobj
 from gkore.api.constants import *  # noqa: F403
 from gkore.api.process import fatal, fatalx, log, setname, shutdown, time, tracer, worker
 from gkore.api.site import Domain as pydomain
-from gkore.api.site import app, bind, bind_unix, config, domain, listen, privsep, route, server
+from gkore.api.site import app, bind, bind_unix, config, domain, listen, prerequest, privsep, route, server
 from gkore.api.tasks import coroname, corotrace, pytimer, task_create, task_id, task_kill, timer
 from gkore.api.websocket import websocket_broadcast, websocket_publish
