@@ -6,6 +6,7 @@
         ConfError           the conf has mistakes, each with a place  exit status 3
       ProtocolError         a client broke the protocol; carries the HTTP status to answer
       ClientGone            the peer left while we still had something to say
+    Overtime                a route's timeout ends its handler; a BaseException: ``except Exception`` doesn't stop it
 
 Faults of the user's own code are not here: they stay what they are and are reported to ``kore.tracer`` or the log.
 """
@@ -54,3 +55,7 @@ class ProtocolError(GkoreError):
 
 class ClientGone(GkoreError):
     """The client closed its connection; nothing that is sent now can arrive."""
+
+
+class Overtime(BaseException):
+    """Raised in a handler whose route has a ``timeout``, once that is over."""

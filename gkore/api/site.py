@@ -13,7 +13,7 @@ from gkore import log
 from gkore.conf import declarations
 from gkore.conf.application import Promise, current
 from gkore.conf.diagnostics import Wrong, nearest
-from gkore.conf.directives import SETTING_ROWS
+from gkore.conf.directives import ROWS, SETTING_ROWS
 from gkore.conf.loading import caller
 from gkore.conf.patterns import compile_pattern
 from gkore.conf.site import METHODS, Authentication, Filemap, Function, Place, Redirect, Route, Server
@@ -127,7 +127,7 @@ class Domain:
             folder, auth = target if isinstance(target, tuple) else (target, None)
             if not (url.startswith("/") and url.endswith("/")):
                 raise RuntimeError(f"cannot create filemap for {folder}: '{url}' must begin and end with /")
-            made = Filemap(url, folder, place=caller())
+            made = Filemap(url, folder, position=len(self._domain.routes), place=caller())
             made.authentication = build_authentication(auth, url, caller()) if auth else None
             self._domain.filemaps.append(made)
 
@@ -224,8 +224,28 @@ def build(path: str, handler: Function, keywords: Mapping[str, Any], place: Plac
         if name not in HOOKS or not callable(function):
             raise RuntimeError(f"{name} for a route not callable")
         setattr(made, name, function)
-    made.options = {name: keywords[name] for name in LIMITS if keywords.get(name) is not None}
+    made.options = {name: build_limit(name, keywords[name]) for name in LIMITS if keywords.get(name) is not None}
     return made
+
+
+def build_limit(name: str, value: object) -> Any:
+    """A limit as a conf would set it. RuntimeError with what was expected."""
+    text = ("yes" if value else "no") if isinstance(value, bool) else str(value)
+    try:
+        return ROWS[name][0].arguments[0].kind.convert(text)
+    except Wrong as why:
+        raise RuntimeError(f"{name} for a route: {why.message}, expected {why.expected}") from None
+
+
+def prerequest(function: F) -> F:
+    """Decorate a function that runs before every handler, with the request; False from it ends the request (Kore 4).
+
+    Unlike Kore, an async one can end it, too, and one that has answered does.
+    """
+    if not callable(function):
+        raise TypeError("prerequest: object not callable")
+    current().site.prerequests.append(function)
+    return function
 
 
 def build_params(made: Route, keywords: Mapping[str, Any], place: Place) -> None:

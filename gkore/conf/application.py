@@ -19,6 +19,8 @@ given: the reference declares kore_parent_configure with one, Kore 3.2's own exa
 from __future__ import annotations
 
 import inspect
+import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -27,7 +29,9 @@ from typing import Any
 from gkore.conf.diagnostics import Mistake, nearest
 from gkore.conf.loading import source_line
 from gkore.conf.settings import Settings
-from gkore.conf.site import Function, Place, Route, Site
+from gkore.conf.site import Asset, Function, Place, Route, Site
+
+ASSETS = "assets"
 
 HOOKS = {
     "parent_configure": "configure",
@@ -87,6 +91,9 @@ class Application:
                 found = getattr(found, part, None)
             if callable(found):
                 return found  # type: ignore[no-any-return]
+        asset = find_asset(name)
+        if asset is not None:
+            return asset
         near = self.nearest_function(name)
         raise LookupError(f"there is no function {name}" + (f', did you mean "{near}"?' if near else ""))
 
@@ -145,6 +152,16 @@ class Application:
         source = self.source(place)
         rest = source[max(0, place.column - 1) :].split()
         return Mistake(place, message, source, len(rest[0]) if rest else 1, expected, suggestion)
+
+
+def find_asset(name: str) -> Asset | None:
+    """What ``asset_serve_NAME_EXT`` serves: ``assets/NAME.EXT``; ``_`` stands for all but letters and digits."""
+    wanted = name.removeprefix("asset_serve_")
+    if wanted != name and os.path.isdir(ASSETS):
+        for file in sorted(os.listdir(ASSETS)):
+            if re.sub(r"[^A-Za-z0-9]", "_", file) == wanted:
+                return Asset(os.path.abspath(ASSETS), file)
+    return None
 
 
 def functions(module: ModuleType, attributes: bool = False) -> Iterator[str]:

@@ -16,8 +16,9 @@ from typing import Any
 
 from gkore.conf.diagnostics import Wrong, nearest
 from gkore.conf.patterns import EXPECTED, compile_pattern
-from gkore.conf.site import METHODS
+from gkore.conf.site import METHODS, Rate
 
+PERIODS = {"s": 1, "m": 60, "h": 3600}
 DECIMAL = re.compile(r"[+-]?[0-9]+")
 FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -208,12 +209,16 @@ def sourced_method(text: str) -> tuple[str, bool]:
     return name, bool(colon) or name == "get"
 
 
-def rate(text: str) -> float:
-    """``N/s``, ``N/m`` or ``N/h`` as requests per second."""
+def rate(text: str) -> Rate:
+    """``N/s``, ``N/m`` or ``N/h``."""
     found = re.fullmatch(r"([0-9]{1,9})/(s|m|h)", text)
     if not found or not int(found[1]):
         raise Wrong(f'"{text}" is not a rate', expected=RATE.expected)
-    return int(found[1]) / {"s": 1, "m": 60, "h": 3600}[found[2]]
+    return Rate(int(found[1]), PERIODS[found[2]])
+
+
+def show_rate(rate: Rate) -> str:
+    return f"{rate.most}/{next(letter for letter, seconds in PERIODS.items() if seconds == rate.seconds)}"
 
 
 YES_NO = switch(("yes", "on", "true", "True", "1"), ("no", "off", "false", "False", "0"))
@@ -244,4 +249,4 @@ ADDRESS = Kind("ADDR:PORT, :PORT, [::1]:PORT or unix:/path", address)
 NETWORK = Kind("a network such as 10.0.0.0/8 or fd00::/8, or unix", network)
 METHOD = Kind("one of " + ", ".join(METHODS), method)
 SOURCED_METHOD = Kind("a method, or qs:METHOD for the query string", sourced_method)
-RATE = Kind("a rate such as 10/s, 100/m or 1000/h", rate, show=lambda value: f"{value:g}/s")
+RATE = Kind("a rate such as 10/s, 100/m or 1000/h", rate, show=show_rate)

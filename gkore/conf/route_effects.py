@@ -81,8 +81,9 @@ def return_(reading: Reading, statement: Statement) -> None:
 
 
 def filemap(reading: Reading, statement: Statement) -> None:
-    made = Filemap(statement["url"], statement["directory"], place=statement.place)
-    reading.block.thing.filemaps.append(made)
+    domain = reading.block.thing
+    made = Filemap(statement["url"], statement["directory"], position=len(domain.routes), place=statement.place)
+    domain.filemaps.append(made)
 
     def use(found: Authentication) -> None:
         made.authentication = found

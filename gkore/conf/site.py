@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 # Kore's method numbers are bits (http.h), so that a set of methods is one int.
 METHODS: dict[str, int] = {
@@ -129,6 +129,25 @@ class Route:
     place: Place = NOWHERE
 
 
+class Rate(NamedTuple):
+    """``rate 100/m``: 100 in 60 seconds, and as many at once when nothing came before."""
+
+    most: int
+    seconds: int
+
+
+@dataclass(slots=True, frozen=True)
+class Asset:
+    """A file below ``assets`` that ``asset_serve_NAME_EXT`` serves (Kore 3.2)."""
+
+    directory: str
+    file: str
+
+    def __call__(self, *_: object) -> None:
+        """It stands where a function stands, but the worker serves the file itself."""
+        raise RuntimeError(f"{self.file} is served by the server, not called")
+
+
 @dataclass(slots=True)
 class Redirect:
     """``redirect`` (target set) or ``return`` (target None): answered before any route is tried."""
@@ -146,6 +165,8 @@ class Filemap:
     url: str
     directory: str
     authentication: Authentication | None = None
+    position: int = 0
+    """How many routes of the domain were declared before it: they are matched in that order."""
     place: Place = NOWHERE
 
 
@@ -189,6 +210,8 @@ class Site:
     validators: dict[str, Validator] = field(default_factory=dict)
     authentications: dict[str, Authentication] = field(default_factory=dict)
     privseps: dict[str, Privsep] = field(default_factory=dict)
+    prerequests: list[Function] = field(default_factory=list)
+    """Run before every handler, in the order of registration."""
 
     def domains_of(self, server: str) -> list[Domain]:
         """The domains attached to ``server``, in the order of declaration."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from calendar import timegm
-from collections.abc import Mapping
 from time import gmtime
+from typing import Protocol
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -24,6 +24,12 @@ _DATES = [
     )
 ]
 _tags = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\U0010ffff]*"').findall
+
+
+class Fetch(Protocol):
+    """Header fields by lower-case name."""
+
+    def get(self, name: bytes, /) -> bytes | None: ...
 
 
 def format_date(seconds: float) -> str:
@@ -61,7 +67,7 @@ def make_etag(size: int, modified_ns: int) -> str:
     return f'"{size:x}-{modified_ns:x}"'
 
 
-def evaluate(method: bytes, headers: Mapping[bytes, bytes], etag: str, modified: int, now: float) -> int:
+def evaluate(method: bytes, headers: Fetch, etag: str, modified: int, now: float) -> int:
     """What the preconditions leave of a request for this representation: 200, 304 or 412.
 
     ``headers`` has lower-case names; ``etag`` is quoted, ``modified`` and ``now`` are seconds since 1970.
@@ -80,7 +86,7 @@ def evaluate(method: bytes, headers: Mapping[bytes, bytes], etag: str, modified:
     return 200
 
 
-def range_applies(headers: Mapping[bytes, bytes], etag: str, modified: int, now: float) -> bool:
+def range_applies(headers: Fetch, etag: str, modified: int, now: float) -> bool:
     """Whether a Range header counts (section 13.1.5): If-Range is absent, the same strong tag, or the very date.
 
     A date is only as good as its second, so that one less than a second old proves nothing (section 8.8.2.2).
@@ -93,12 +99,12 @@ def range_applies(headers: Mapping[bytes, bytes], etag: str, modified: int, now:
     return parse_date(condition, now) == modified and now - modified >= 1
 
 
-def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+def _text(headers: Fetch, name: bytes) -> str | None:
     value = headers.get(name)
     return None if value is None else value.decode("latin-1")
 
 
-def _date(headers: Mapping[bytes, bytes], name: bytes, now: float) -> int | None:
+def _date(headers: Fetch, name: bytes, now: float) -> int | None:
     text = _text(headers, name)
     return None if text is None else parse_date(text, now)
 

@@ -31,7 +31,7 @@ _KEEP = re.compile(rb"(?:^|[,\s])keep-alive(?:[,\s]|$)")
 class Fields:
     """One block of header fields: names in lower case, the first value of a name, later ones beside."""
 
-    __slots__ = ("_first", "_more", "closes", "host", "keeps", "upgrade")
+    __slots__ = ("_first", "_more", "closes", "host", "keeps", "logged", "upgrade")
 
     def __init__(self, block: bytes) -> None:
         first: dict[bytes, bytes] = {}
@@ -46,6 +46,8 @@ class Fields:
                 first[name] = value
         self._first = first
         self._more = more
+        self.logged = b""
+        """What they contribute to an access log's line, once it was made."""
         self.host = first.get(b"host")
         if more and self.host is not None and len(self.all(b"host")) > 1:
             raise ProtocolError(400, "two Host fields")
@@ -57,6 +59,10 @@ class Fields:
     def get(self, name: bytes) -> bytes | None:
         """The first value of ``name`` (lower case), or None; Kore's rule for repeated fields."""
         return self._first.get(name)
+
+    def any_of(self, names: frozenset[bytes]) -> bool:
+        """Whether one of ``names`` (lower case) was sent."""
+        return not names.isdisjoint(self._first)
 
     def all(self, name: bytes) -> list[bytes]:
         """Every value of ``name`` (lower case), in order of arrival."""

@@ -27,7 +27,7 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#]+)([^#]*)\Z", re.IGNORECASE)
 class RequestLine:
     """One request line; ``authority`` is the host of an absolute-form target (RFC 9112 3.2.2: it wins over Host)."""
 
-    __slots__ = ("authority", "method", "minor", "path", "query", "target", "text", "verb")
+    __slots__ = ("authority", "logged", "method", "minor", "path", "query", "target", "text", "verb")
 
     def __init__(self, text: bytes, verb: bytes, target: bytes, minor: int) -> None:
         self.text = text
@@ -35,6 +35,8 @@ class RequestLine:
         self.method = METHODS[verb]
         self.minor = minor
         self.authority = b""
+        self.logged = b""
+        """What it contributes to an access log's line, once it was made."""
         if target[:1] != b"/":
             target = self._other_form(target)
         self.target = target

@@ -12,6 +12,7 @@ from gevent import get_hub
 from gkore import log
 from gkore.worker import failures
 from gkore.worker.connection import READ, Connection
+from gkore.worker.proxied import ProxiedConnection
 
 if TYPE_CHECKING:
     from gkore.conf.site import Function
@@ -25,7 +26,18 @@ SHORTAGE_PAUSE = 0.1
 class Acceptor:
     """One listening socket of this worker's slot."""
 
-    __slots__ = ("_accept", "_burst", "_callback", "_family", "_listener", "_maximum", "_pause", "_service", "_watcher")
+    __slots__ = (
+        "_accept",
+        "_burst",
+        "_callback",
+        "_family",
+        "_kind",
+        "_listener",
+        "_maximum",
+        "_pause",
+        "_service",
+        "_watcher",
+    )
 
     def __init__(
         self, service: Service, listener: socket.socket, maximum: int, burst: int, callback: Function | None = None
@@ -38,6 +50,7 @@ class Acceptor:
         self._maximum = maximum
         self._burst = burst
         self._callback = callback
+        self._kind: type[Connection] = ProxiedConnection if service.server.proxy_protocol else Connection
         loop = get_hub().loop
         self._watcher: Any = loop.io(listener.fileno(), READ)
         self._pause: Any = loop.timer(SHORTAGE_PAUSE)
@@ -73,7 +86,7 @@ class Acceptor:
             self._open(sock, peer)
 
     def _open(self, sock: Any, peer: Any) -> None:
-        connection = Connection(self._service, sock, peer)
+        connection = self._kind(self._service, sock, peer)
         if self._callback is not None:
             try:
                 self._callback(connection)

@@ -27,7 +27,7 @@ from gevent import get_hub
 
 from gkore.errors import ProtocolError
 from gkore.worker.bridge import run
-from gkore.worker.dispatch import dispatch, failed, finish, unanswered
+from gkore.worker.dispatch import abandon, dispatch, failed, finish, preview, unanswered
 from gkore.worker.peer import Peer
 
 if TYPE_CHECKING:
@@ -44,6 +44,28 @@ LINGER = 2
 """Seconds for a refused client to read its answer while we read and drop what it still sends (RFC 9112 9.6)."""
 
 READ = 1
+
+
+class Preview:
+    """A connection's place in the queue when its request is not whole, but its route wants to see it already."""
+
+    __slots__ = ("_connection", "_request", "task")
+
+    def __init__(self, connection: Connection, request: Request) -> None:
+        self._connection = connection
+        self._request = request
+        self.task: Task | None = None
+
+    def serve(self) -> None:
+        """Show it, unless it has become whole, or its client has left, or somebody is at it."""
+        connection = self._connection
+        parser = connection.parser
+        if connection.task is None and parser is not None and parser.head is self._request:
+            connection.task = self.task
+            connection.preview(self._request)
+
+    def refuse(self, refusal: ProtocolError) -> None:
+        self._connection.refuse(refusal)
 
 
 class Connection(Peer):
@@ -144,10 +166,16 @@ class Connection(Peer):
             return
         if not request.body_since:
             request.body_since = self.service.clock.now or 1
-        if request.expects_continue:
-            request.expects_continue = False
-            with suppress(OSError):  # a client whose buffer is full before it sent a body does not get to send it
-                self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if request.eager:
+            self.service.ready.add(Preview(self, request))
+        elif request.expects_continue:
+            self.encourage(request)
+
+    def encourage(self, request: Request) -> None:
+        """Say 100 Continue to a client that waits for it before it sends its body."""
+        request.expects_continue = False
+        with suppress(OSError):  # a client whose buffer is full before it sent a body does not get to send it
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # On a task: whole requests are served, in order.
 
@@ -201,6 +229,29 @@ class Connection(Peer):
         if parser.head is None and not parser.partial:
             self.parser = None
             self.service.parsers.append(parser)
+        elif parser.head is not None:
+            self._incomplete(parser)
+        if not self.watcher.active:
+            self.watcher.start(self.readable)
+
+    def preview(self, request: Request) -> None:
+        """On a task: show a request to its route's hooks while its body is still coming, and read on."""
+        parser = self.parser
+        assert parser is not None
+        while True:
+            preview(request)
+            if request.status or self.lost:
+                self.refusal = None
+                self._leave(parser)
+                return
+            if request.expects_continue:
+                self.encourage(request)
+            if not self.stash:
+                break
+            if self._feed_stash(parser) or self.refusal is not None:
+                self.serve()
+                return
+        self.task = None
         if not self.watcher.active:
             self.watcher.start(self.readable)
 
@@ -250,7 +301,7 @@ class Connection(Peer):
     def _linger(self) -> None:
         """Say that nothing more comes, and read on a little, so that no reset overtakes our answer."""
         self.lingering = True
-        self.parser = None
+        self._drop_parser()
         self.stash = b""
         self.since = self.clock.now
         try:
@@ -261,6 +312,11 @@ class Connection(Peer):
         if not self.watcher.active:
             self.watcher.start(self.readable)
 
+    def _drop_parser(self) -> None:
+        parser, self.parser = self.parser, None
+        if parser is not None and parser.head is not None:
+            abandon(parser.head)
+
     def close(self) -> None:
         """Close now, whatever is on its way; a second call does nothing."""
         if self.closed:
@@ -268,7 +324,7 @@ class Connection(Peer):
         self.closed = self.lost = True
         if self.websocket is not None:
             self.websocket.vanish()
-        self.parser = None
+        self._drop_parser()
         self.watcher.stop()
         self.watcher.close()
         self.service.connections.discard(self)

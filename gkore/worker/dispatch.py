@@ -2,17 +2,22 @@
 
 redirect, return, 404, 405     the action is a bare status
 plain route                    ``connection.serve`` calls the handler and comes here only for the exceptions
-any other route                limits, authentication, hooks, then the handler
+any other route                its plan (see ``plan``): limits, authentication, hooks, then the handler
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+import gevent
+
 from gkore import log
 from gkore.errors import ProtocolError
-from gkore.worker import bridge, failures
+from gkore.worker import bridge, failures, streaming
+from gkore.worker.body import Spool
+from gkore.worker.plan import call, run_one
 
 if TYPE_CHECKING:
     from gkore.worker.connection import Connection
@@ -26,18 +31,38 @@ def finish(result: Any) -> None:
 
 
 def dispatch(request: Request) -> None:
-    """Answer a request whose action is not a plain route."""
+    """Answer a request whose action is not a plain route; with a plan never raises."""
     action = request.action
-    if action.handler is None:
-        request.fail(action.status, action.headers)
+    plan = action.plan
+    if plan is None:
+        if action.handler is None:
+            request.fail(action.status, action.headers)
+        else:
+            call(action.handler, request)
         return
-    finish(action.handler(request, *action.groups))
+    try:
+        if action.handler is None:
+            request.fail(action.status, action.headers)
+        elif plan.enter(request):
+            if plan.eager:
+                deliver(request)
+            if not request.answered:
+                plan.run(request, action.handler)
+        if not request.status:
+            unanswered(request)
+    except BaseException as failure:
+        failed(request, failure)
+    finally:
+        plan.leave(request)
 
 
 def unanswered(request: Request) -> None:
-    """The handler is done and has said nothing: Kore's client would wait for ever, ours gets a 500."""
-    log.error(f"handler {request.action.name} for {request.line.path} ended without calling req.response")
-    request.fail(500)
+    """The handler is done and nothing was sent: what it left to be streamed, or a 500, where Kore's client waits on."""
+    if request.stream is not None:
+        streaming.send(request, request.stream)
+    elif not request.connection.lost:
+        log.error(f"handler {request.action.name} for {request.line.path} ended without calling req.response")
+        request.fail(500)
 
 
 def failed(request: Request, failure: BaseException) -> None:
@@ -45,19 +70,86 @@ def failed(request: Request, failure: BaseException) -> None:
     if isinstance(failure, GeneratorExit) and request.connection.lost:
         return  # we ended it ourselves, because its client left
     if isinstance(failure, ProtocolError):
-        if not request.status:
+        if not request.answered:
             request.keep_alive = False
             request.fail(failure.status, failure.headers)
-        return
-    failures.report(f"handler {request.action.name} for {request.line.path}", failure)
-    if not request.status:
+            return
+    else:
+        failures.report(f"handler {request.action.name} for {request.line.path}", failure)
+    if request.stream is not None:
+        streaming.send(request, request.stream)
+    elif not request.status:
         request.fail(500)
+
+
+# Before the body is whole.
 
 
 def admit(request: Request, connection: Connection) -> None:
     """Before a body is read: who would refuse the request anyway does it now. ProtocolError 404, 405 or what fits."""
     line = request.line
     request.connection = connection
-    action = connection.service.hosts.find(line.authority or request.fields.host).find(line)
+    service = connection.service
+    action = request.action = service.hosts.find(line.authority or request.fields.host).find(line)
     if action.handler is None and action.status >= 400:
         raise ProtocolError(action.status, "refused before its body", action.headers)
+    plan = action.plan
+    if plan is None:
+        return
+    if plan.body_max is not None:
+        request.limit = plan.body_max
+    if plan.on_body_chunk is not None:
+        request.inlet = deque()
+        request.sink = request.inlet.append
+    elif service.storage.threshold:
+        length = int(request.fields.get(b"content-length") or 0)
+        if length <= request.limit and (length > service.storage.threshold or not length):
+            request.spool = Spool(service.storage, length)
+            request.sink = request.spool.write
+    request.eager = plan.eager
+
+
+def preview(request: Request) -> None:
+    """Let the hooks of an eager route see what is there of a request; on a task. Never raises.
+
+    An answer now ends the connection, because the rest of the body will not be read.
+    """
+    plan = request.action.plan
+    assert plan is not None
+    keep_alive, request.keep_alive = request.keep_alive, False
+    try:
+        if plan.enter(request):
+            deliver(request)
+        if request.answered and not request.status:
+            unanswered(request)
+    except BaseException as failure:
+        failed(request, failure)
+    if request.status or request.connection.lost:
+        plan.leave(request)
+    else:
+        request.keep_alive = keep_alive
+
+
+def deliver(request: Request) -> None:
+    """Run on_headers once, and on_body_chunk for what has come; 500 when that doesn't return True, as in Kore."""
+    plan = request.action.plan
+    assert plan is not None
+    if not request.opened:
+        request.opened = True
+        if plan.on_headers is not None:
+            call(plan.on_headers, request)
+    inlet = request.inlet
+    while inlet and not request.answered and not request.connection.lost:
+        if run_one(plan.on_body_chunk, request, inlet.popleft()) != True:  # noqa: E712  1, RESULT_OK, is meant too
+            request.fail(500)
+
+
+def abandon(request: Request) -> None:
+    """The client left, or was refused, before its request was whole; on the hub."""
+    plan = request.action.plan
+    if plan is None or request.over:
+        return
+    if plan.on_free is None:
+        plan.leave(request)
+    else:
+        gevent.spawn(plan.leave, request)

@@ -27,8 +27,10 @@ from gkore.protocol.counters import Cell
 from gkore.protocol.slot import Exit
 from gkore.worker import broadcast, bus, failures, tasks
 from gkore.worker.acceptor import Acceptor
+from gkore.worker.accesslog import AccessLog
 from gkore.worker.broadcast import Audience
 from gkore.worker.objects import Inbox
+from gkore.worker.planner import Planner
 from gkore.worker.service import Fleet, Service
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ class Worker:
         self.fleet = Fleet(application.settings.http_request_limit)
         self.services: list[Service] = []
         self.acceptors: list[Acceptor] = []
+        self.logs: list[AccessLog] = []
         self.stopping = Event()
         self.told = False
         """A signal has asked to stop: the master's envelope is no second one."""
@@ -117,6 +120,7 @@ class Worker:
                     listener.bind.callback,
                 )
             )
+        self.logs = list(self.planner.logs.values())
 
     def _service(self, server: Any) -> Service:
         for service in self.services:
@@ -173,6 +177,8 @@ class Worker:
         if hook is not None:
             gevent.spawn(self._hooked, hook, number)
         if number == signal.SIGUSR1:
+            for access_log in self.logs:
+                access_log.reopen()
             if log.log.path:
                 try:
                     log.log.open(log.log.path)
@@ -223,6 +229,8 @@ class Worker:
             connection.close()
 
     def _teardown(self) -> None:
+        for access_log in self.logs:
+            access_log.flush()
         if self.reason == "reload":
             for _, onload in self.application.onloads:
                 self._hooked(onload, MODULE_UNLOAD)

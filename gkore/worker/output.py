@@ -6,6 +6,7 @@ not fit. A reader that takes nothing for ``http_write_timeout`` seconds is cut o
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from gkore.worker.service import Clock
 
 WRITE = 2
+FILE_TURN = 2 * 1024 * 1024
+"""Bytes of a file that are sent before others get their turn."""
 CORKED_MAX = 64
 """Responses gathered before they are sent: 64 of at most 16 KiB."""
 
@@ -54,6 +57,49 @@ class Output:
         if sent < len(head):
             return self.write_rest(memoryview(head)[sent:]) and self.write_rest(memoryview(body))
         return self.write_rest(memoryview(body)[sent - len(head) :])
+
+    def put(self, data: bytes, more: bool = False) -> bool:
+        """Send ``data``, waiting for a slow reader; ``more`` follows at once. False when the client is gone."""
+        if self.out is not None:
+            self.out.append(data)
+            return self.flush()
+        if self.lost:
+            return False
+        try:
+            sent = self.send(data, socket.MSG_MORE) if more else self.send(data)
+        except OSError as failure:
+            return self.write_failed(failure, data)
+        return sent == len(data) or self.write_rest(memoryview(data)[sent:])
+
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """Send ``count`` bytes of a file from ``offset`` on; how many the file had and the client took."""
+        end, turn = offset + count, 0
+        begun = offset
+        watcher = get_hub().loop.io(self.sock.fileno(), WRITE)
+        self.writing = True
+        self.since = self.clock.now
+        try:
+            while offset < end and not self.lost:
+                try:
+                    sent = os.sendfile(self.sock.fileno(), descriptor, offset, min(end - offset, FILE_TURN))
+                except (BlockingIOError, InterruptedError):
+                    turn = 0
+                    bridge.wait(self, watcher.start, watcher.stop)
+                    continue
+                if not sent:
+                    break
+                offset += sent
+                turn += sent
+                self.since = self.clock.now
+                if turn >= FILE_TURN and offset < end:  # a reader as fast as we are must not keep the worker
+                    turn = 0
+                    bridge.Suspend(0).wait()
+        except OSError:
+            self.lost = True
+        finally:
+            watcher.close()
+            self.writing = False
+        return offset - begun
 
     def write_failed(self, failure: OSError, data: bytes) -> bool:
         """A send took nothing: wait for room, or know that the client is gone."""

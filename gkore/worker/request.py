@@ -6,16 +6,22 @@ applications may hang their own attributes on it (Kore 4); what most requests le
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from hashlib import sha256
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+from gkore.errors import ProtocolError
 from gkore.protocol.cookies import parse_cookies
+from gkore.protocol.forwarded import Client, accept_request_id
 from gkore.protocol.head import Head
 from gkore.protocol.query import parse_form, parse_query
 from gkore.protocol.response import BODILESS, error_page, header_line
+from gkore.worker import body as bodies
 from gkore.worker import parameters
 from gkore.worker.handshake import callbacks, handshake
+from gkore.worker.streaming import Stream
+from gkore.worker.uploads import HttpFile, read_form
 
 if TYPE_CHECKING:
     from gkore.worker.connection import Connection
@@ -34,17 +40,65 @@ class Request(Head):
     action: Action
     status: int = 0
     """What was answered; 0 until then."""
+    begun: float = 0.0
+    """By time.perf_counter, where the access log tells how long a request took."""
+    sent: int = 0
+    """Bytes of the answer's body, for the access log; only counted where there is one."""
+    stream: Stream | None = None
+    """What is answered when the handler is done, piece by piece."""
+    body_since: int = 0
+    """When the body began to arrive, by the clock of the worker; 0 before that."""
+    spool: bodies.Spool | None = None
+    """Holds the body, when it may be too large for memory."""
+    inlet: deque[bytes] | None = None
+    """What on_body_chunk has not seen yet."""
+    eager: bool = False
+    """The route's hooks want to see the request before it is whole."""
+    opened: bool = False
+    """on_headers has been called."""
+    entered: bool | None = None
+    """Whether the gates of the route's plan let it through; None until they were asked."""
+    over: bool = False
     _extra: list[bytes] | None = None
     _arguments: dict[str, str] | None = None
     _cookies: dict[str, str] | None = None
+    _files: dict[str, HttpFile] | None = None
     _read: int = 0
-    body_since: int = 0
-    """When the body began to arrive, by the clock of the worker; 0 before that."""
+    _client: Client | None = None
+    _id: str = ""
+
+    @property
+    def answered(self) -> bool:
+        """``response`` was called."""
+        return self.status != 0 or self.stream is not None
 
     @property
     def host(self) -> str:
-        """The Host header as sent, with its port."""
-        return (self.line.authority or self.fields.host or b"").decode("latin-1")
+        """The Host header as sent, with its port; behind a trusted proxy the host that the client asked for."""
+        proxied = self._forwarded().host if self.connection.service.proxies is not None else ""
+        return proxied or (self.line.authority or self.fields.host or b"").decode("latin-1")
+
+    @property
+    def client(self) -> str:
+        """The client's address, behind trusted proxies the one that they name; "" for a UNIX socket. Ours."""
+        if self.connection.service.proxies is None:
+            peer = self.connection.peer
+            return peer[0] if isinstance(peer, tuple) else ""
+        return self._forwarded().address
+
+    def _forwarded(self) -> Client:
+        if self._client is None:
+            self._client = self.connection.service.find_client(self)
+        return self._client
+
+    @property
+    def request_id(self) -> str:
+        """What to call this request in logs: a trusted proxy's X-Request-Id, or one made now. Ours."""
+        if not self._id:
+            service = self.connection.service
+            told = self.request_header("x-request-id") if service.trusts(self.connection.peer) else None
+            self._id = accept_request_id(told or "") or token_hex(8)
+        return self._id
 
     @property
     def path(self) -> str:
@@ -68,23 +122,24 @@ class Request(Head):
 
     @property
     def protocol(self) -> str:
-        """``https`` or ``http`` (Kore 4.2)."""
-        return self.connection.service.scheme
+        """``https`` or ``http`` (Kore 4.2), behind a trusted proxy as the client speaks to it."""
+        service = self.connection.service
+        return (service.proxies is not None and self._forwarded().scheme) or service.scheme
 
     @property
     def body(self) -> bytes:
-        """The whole body; ``b""`` when there is none."""
-        return self.content
+        """The whole body, also one that is on disk; ``b""`` when there is none."""
+        return self.content if self.spool is None else self.spool.read(0, self.spool.size)
 
     @property
     def body_path(self) -> str | None:
-        """The file that holds the body, when it was offloaded to disk."""
-        return None
+        """The file that holds the body, when it was offloaded to disk; it is removed with the request."""
+        return None if self.spool is None or self.spool.file is None else self.spool.file.path
 
     @property
     def body_digest(self) -> bytes:
         """SHA-256 of the body, 32 bytes (Kore 4.2)."""
-        return sha256(self.content).digest()
+        return bodies.digest(self.content, self.spool)
 
     def request_header(self, name: str) -> str | None:
         """The first value of a header, looked up without regard to case; None when it was not sent."""
@@ -96,10 +151,11 @@ class Request(Head):
         return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.fields}
 
     def body_read(self, length: int) -> tuple[int, bytes]:
-        """Up to ``length`` bytes of the body as ``(count, data)``; ``(0, b"")`` at its end. ValueError when negative."""
+        """Up to ``length`` bytes of the body as ``(count, data)``; ``(0, b"")`` is its end. ValueError if negative."""
         if length < 0:
             raise ValueError("body_read: a length can't be negative")
-        data = self.content[self._read : self._read + length]
+        end = self._read + length
+        data = self.content[self._read : end] if self.spool is None else self.spool.read(self._read, length)
         self._read += len(data)
         return len(data), data
 
@@ -113,15 +169,38 @@ class Request(Head):
         """A cookie's value after ``populate_cookies``, looked up without regard to case (Kore), else None."""
         return None if self._cookies is None else self._cookies.get(name.lower())
 
+    def file_lookup(self, name: str) -> HttpFile | None:
+        """An uploaded file after ``populate_multi``, by its form field; None when there is none."""
+        return None if self._files is None else self._files.get(name)
+
     def populate_get(self) -> bool:
-        """Take the declared parameters of this method from the query string."""
-        self._populate(True, parse_query(self.line.query, self.connection.service.params_max))
+        """Take the declared parameters of this method from the query string. ProtocolError 400 for too many."""
+        rules = self._rules(True)
+        if rules:
+            self._keep(parameters.accept(rules, self, parse_query(self.line.query, self.connection.service.params_max)))
         return True
 
     def populate_post(self) -> bool:
-        """Take the declared parameters from an urlencoded body of POST, and (ours) of PUT and PATCH."""
-        self._populate(False, parse_form(self.content, self.connection.service.params_max))
+        """Take the declared parameters from an urlencoded body of POST, and (ours) of PUT and PATCH.
+
+        ProtocolError 400 for too many, 413 for a body that is too large for a form.
+        """
+        rules = self._rules(False)
+        if rules:
+            if self.spool is not None and self.spool.size > bodies.FORM_MAX:
+                raise ProtocolError(413, "an urlencoded form that large")
+            self._keep(parameters.accept(rules, self, parse_form(self.body, self.connection.service.params_max)))
         return True
+
+    def populate_multi(self) -> bool:
+        """Take declared parameters and all files from a multipart body. ProtocolError 400 or 413 for a broken one."""
+        service = self.connection.service
+        pairs, files = read_form(self, service.storage, service.params_max)
+        self._files = {**files, **(self._files or {})}
+        self._keep(parameters.accept(self._rules(False), self, pairs))
+        return True
+
+    populate_multipart = populate_multi
 
     def populate_cookies(self) -> bool:
         """Read the Cookie headers, for ``cookie``."""
@@ -131,10 +210,11 @@ class Request(Head):
             self._cookies.setdefault(name.lower(), value)
         return True
 
-    def _populate(self, query: bool, pairs: list[tuple[str, str]]) -> None:
-        route = self.action.route
-        accepted = parameters.accept(route.params, self, query, pairs) if route is not None else {}
-        self._arguments = {**accepted, **(self._arguments or {})}
+    def _rules(self, query: bool) -> parameters.Rules:
+        return self.action.rules.find(self.line.method, query)
+
+    def _keep(self, accepted: dict[str, str]) -> None:
+        self._arguments = {**accepted, **self._arguments} if self._arguments else accepted
 
     # The answer
 
@@ -145,7 +225,7 @@ class Request(Head):
         RuntimeError when the answer is already sent.
         """
         line = header_line(name, value)
-        if self.status:
+        if self.answered:
             raise RuntimeError("response_header: the response was already sent")
         extra = self._extra
         if extra is None:
@@ -158,7 +238,8 @@ class Request(Head):
         return True
 
     def response(self, status: int, body: Any = None) -> bool:
-        """Answer with ``status`` (100 to 999) and ``body``: bytes, str (UTF-8), a buffer, or None for an empty one.
+        """Answer with ``status`` (100 to 999) and ``body``: bytes, str (UTF-8), a buffer, None for an empty one, or an
+        iterable, generator or file, which is sent piece by piece when the handler is done.
 
         The first response wins: RuntimeError for a second. ValueError for a status out of range, TypeError for a body
         of another type. Kore 3.2 takes bytes only.
@@ -167,6 +248,8 @@ class Request(Head):
             raise RuntimeError(f"this request was already answered with {self.status}")
         if body.__class__ is not bytes:
             body = self._encode(status, body)
+            if body is None:
+                return True
         connection = self.connection
         line = self.line
         heads = connection.service.heads
@@ -195,14 +278,29 @@ class Request(Head):
             return prefix + b"\r\n"
         return b"%bcontent-length: %d\r\n\r\n" % (prefix, len(body))
 
-    def _encode(self, status: int, body: Any) -> bytes:
+    def _encode(self, status: int, body: Any) -> bytes | None:
+        """``body`` as bytes; None when it is kept in ``stream``."""
         if body is None:
             return error_page(status) if status >= 400 and self.connection.service.pretty else b""
         if isinstance(body, str):
             return body.encode()
         if isinstance(body, (bytes, bytearray, memoryview)):
             return bytes(body)
-        raise TypeError(f"a response body is bytes, str or None, not {body.__class__.__name__}")
+        self.connection.service.heads.close[self.line.minor][status]  # a status out of range is the handler's fault
+        self.stream = Stream(status, body)
+        self.response = _refuse_second  # type: ignore[method-assign]  # so that other bodies need no check for this one
+        return None
+
+    def start(self, status: int, framing: bytes) -> bytes:
+        """The head of an answer whose body is sent piece by piece; ``framing`` is the field that says how."""
+        heads = self.connection.service.heads
+        prefixes = heads.keep if self.keep_alive else heads.close
+        return b"%b%b%b\r\n" % (prefixes[self.line.minor][status], b"".join(self._extra or ()), framing)
+
+    def release(self) -> None:
+        """The request is over: its files are removed."""
+        if self.spool is not None:
+            self.spool.close()
 
     def websocket_handshake(
         self, onconnect: Any, onmessage: Any, ondisconnect: Any, subprotocols: Sequence[str] = ()
@@ -227,3 +325,7 @@ class Request(Head):
         """Answer on the server's behalf: what the handler prepared is dropped."""
         self._extra = [header_line(name, value) for name, value in headers] or None
         self.response(status)
+
+
+def _refuse_second(status: int, body: Any = None) -> bool:
+    raise RuntimeError("this request was already answered with a body that is sent piece by piece")

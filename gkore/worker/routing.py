@@ -12,65 +12,121 @@ from collections.abc import Iterable
 from fnmatch import translate
 from typing import Any
 
-from gkore.conf.site import Domain, Redirect, Route
+from gkore.conf.site import Domain, Function, Param, Redirect, Route
 from gkore.errors import ProtocolError
 from gkore.protocol.line import METHODS, RequestLine
+from gkore.worker.filemap import FileMap
+from gkore.worker.parameters import Rules, rules_of
+from gkore.worker.plan import Plan
+from gkore.worker.planner import Planner
 
 GROUPS_MAX = 15
 """Capture groups handed to a handler, as in Kore."""
 KNOWN_MAX = 1024
 HOSTS_MAX = 1024
 
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]+)(?::[0-9]*)?")
 
 
 class Action:
-    """What answers a request: a route's handler, a redirect, or a bare status (then ``handler`` is None).
+    """What answers a request: a route's handler, a filemap, a redirect, or a bare status (then ``handler`` is None).
 
-    ``plain`` says that nothing stands before the handler: no authentication, no hooks, no limits of its own.
+    ``plain`` says that nothing stands before or after the handler: no authentication, no hooks, no limits, no log.
     """
 
-    __slots__ = ("domain", "groups", "handler", "headers", "name", "plain", "redirect", "route", "status")
+    __slots__ = ("domain", "groups", "handler", "headers", "name", "path", "plain", "plan", "rules", "status")
 
-    def __init__(
-        self,
-        domain: Host,
-        route: Route | None = None,
-        groups: tuple[str, ...] = (),
-        status: int = 0,
-        headers: tuple[tuple[str, str], ...] = (),
-    ) -> None:
+    def __init__(self, domain: Host, plan: Plan | None, handler: Function | None = None, name: str = "") -> None:
         self.domain = domain
-        self.route = route
-        self.groups = groups
-        self.handler: Any = route.handler if route is not None else None
-        self.status = status
-        self.headers = headers
-        self.name = route.handler_name if route is not None else ""
-        self.plain = (
-            route is not None
-            and route.authentication is None
-            and route.on_headers is None
-            and route.on_body_chunk is None
-            and route.on_free is None
-            and not route.options
-            and not groups
-        )
+        self.plan = plan
+        self.handler: Any = handler
+        self.name = name
+        self.path = ""
+        """Of the route, as declared."""
+        self.groups: tuple[str, ...] = ()
+        self.status = 0
+        self.headers: tuple[tuple[str, str], ...] = ()
+        self.rules = NO_RULES
+        self.plain = plan is None and handler is not None
+
+
+class Entry:
+    """A route or filemap in its place: matched in the order of declaration."""
+
+    __slots__ = ("handler", "maps", "methods", "name", "path", "pattern", "plan", "rules")
+
+    def __init__(self, path: str, methods: int, plan: Plan | None) -> None:
+        self.path = path
+        self.methods = methods
+        self.plan = plan
+        self.pattern: re.Pattern[str] | None = None
+        self.handler: Function | None = None
+        self.name = ""
+        self.rules: RouteRules = NO_RULES
+        self.maps: list[tuple[FileMap, Plan | None]] = []
+        """All filemaps of the domain, the longest url first: for one request that wins, as in Kore."""
+
+    def action(self, host: Host, path: str) -> Action | None:
+        """What answers ``path``; None when it isn't this entry's."""
+        if self.maps:
+            if not path.startswith(self.path):
+                return None
+            found, plan = next(one for one in self.maps if path.startswith(one[0].url))
+            action = Action(host, plan, found.handler(path), f"filemap {found.url}")
+            action.path = found.url
+            return action
+        groups = self._groups(path)
+        if groups is None:
+            return None
+        action = Action(host, self.plan, self.handler, self.name)
+        action.path, action.groups, action.rules = self.path, groups, self.rules
+        action.plain = action.plain and not groups
+        return action
+
+    def _groups(self, path: str) -> tuple[str, ...] | None:
+        """The capture groups, up to the first that took no part; None when the path doesn't match."""
+        if self.pattern is None:
+            return () if self.path == path else None
+        match = self.pattern.search(path)
+        if match is None:
+            return None
+        groups = match.groups()[:GROUPS_MAX]
+        return groups[: groups.index(None)] if None in groups else groups
+
+
+class RouteRules:
+    """The validators of a route's parameters, by method and source, once they were asked for."""
+
+    __slots__ = ("_declared", "_known")
+
+    def __init__(self, declared: list[Param]) -> None:
+        self._declared = declared
+        self._known: dict[tuple[int, bool], Rules] = {}
+
+    def find(self, method: int, query: bool) -> Rules:
+        found = self._known.get((method, query))
+        if found is None:
+            found = self._known[method, query] = rules_of(self._declared, method, query)
+        return found
+
+
+NO_RULES = RouteRules([])
 
 
 class Host:
     """One domain, compiled."""
 
-    __slots__ = ("_exact", "_patterns", "declared", "known", "name")
+    __slots__ = ("_exact", "_others", "bare", "declared", "known", "name")
 
-    def __init__(self, declared: Domain) -> None:
+    def __init__(self, declared: Domain, planner: Planner) -> None:
         self.declared = declared
         self.name = declared.name
         self.known: dict[bytes, Action] = {}
-        self._patterns = [route for route in declared.routes if route.handler is not None]
-        paths = {route.path for route in self._patterns if route.pattern is None}
-        self._exact = {path: self._decide(path, self._patterns) for path in paths}
-        self._patterns = [route for route in self._patterns if route.pattern is not None]
+        self.bare = planner.bare(declared)
+        entries = compiled(declared, planner)
+        paths = {entry.path for entry in entries if entry.pattern is None and not entry.maps}
+        self._exact = {path: self._decide(path, entries) for path in paths}
+        self._others = [entry for entry in entries if entry.pattern is not None or entry.maps]
 
     def find(self, line: RequestLine) -> Action:
         """The action for a request line; ``known`` holds those of lines that were asked for before."""
@@ -87,27 +143,31 @@ class Host:
 
     def _routed(self, line: RequestLine) -> Action:
         if line.target == b"*":
-            return Action(self, status=200, headers=(("allow", ", ".join(_spell(sum(METHODS.values())))),))
+            return self._status(200, (("allow", ", ".join(_spell(sum(METHODS.values())))),))
         found = self._exact.get(line.path)
         if found is None:
-            found = self._decide(line.path, self._patterns)
+            found = self._decide(line.path, self._others)
         action = found.get(line.method)
         if action is not None:
             return action
         if not found:
-            return Action(self, status=404)
-        return Action(self, status=405, headers=(("allow", ", ".join(_spell(sum(found)))),))
+            return self._status(404)
+        return self._status(405, (("allow", ", ".join(_spell(sum(found)))),))
 
-    def _decide(self, path: str, routes: Iterable[Route]) -> dict[int, Action]:
-        """For every method the first of ``routes`` that matches ``path`` and takes it."""
+    def _status(self, status: int, headers: tuple[tuple[str, str], ...] = ()) -> Action:
+        action = Action(self, self.bare)
+        action.status, action.headers = status, headers
+        return action
+
+    def _decide(self, path: str, entries: Iterable[Entry]) -> dict[int, Action]:
+        """For every method the first of ``entries`` that matches ``path`` and takes it."""
         found: dict[int, Action] = {}
-        for route in routes:
-            groups = _match(route, path)
-            if groups is None:
+        for entry in entries:
+            action = entry.action(self, path)
+            if action is None:
                 continue
-            action = Action(self, route, groups)
             for method in METHODS.values():
-                if route.methods & method:
+                if entry.methods & method:
                     found.setdefault(method, action)
         return found
 
@@ -116,21 +176,33 @@ class Host:
             match = redirect.pattern.search(line.path)
             if match is not None:
                 if redirect.target is None:
-                    return Action(self, status=redirect.status)
-                target = _fill(redirect, match, line.query)
-                return Action(self, status=redirect.status, headers=(("location", target),))
+                    return self._status(redirect.status)
+                return self._status(redirect.status, (("location", _fill(redirect, match, line.query)),))
         return None
 
 
-def _match(route: Route, path: str) -> tuple[str, ...] | None:
-    """The capture groups with which ``route`` matches, up to the first that took no part; None when it doesn't."""
-    if route.pattern is None:
-        return () if route.path == path else None
-    match = route.pattern.search(path)
-    if match is None:
-        return None
-    groups = match.groups()[:GROUPS_MAX]
-    return groups[: groups.index(None)] if None in groups else groups
+def compiled(declared: Domain, planner: Planner) -> list[Entry]:
+    """Routes and filemaps of a domain, in the order of declaration."""
+    entries: list[Entry] = []
+    maps = [planner.filemap(declared, filemap) for filemap in declared.filemaps]
+    maps.sort(key=lambda one: len(one[0].url), reverse=True)
+    mapped = sorted(declared.filemaps, key=lambda filemap: filemap.position)
+    for number in range(len(declared.routes) + 1):
+        for filemap in mapped:
+            if min(filemap.position, len(declared.routes)) == number:
+                entry = Entry(filemap.url, METHODS[b"GET"] | METHODS[b"HEAD"], None)
+                entry.maps = maps
+                entries.append(entry)
+        if number < len(declared.routes) and declared.routes[number].handler is not None:
+            entries.append(_routed(declared, declared.routes[number], planner))
+    return entries
+
+
+def _routed(declared: Domain, route: Route, planner: Planner) -> Entry:
+    entry = Entry(route.path, route.methods, planner.route(declared, route))
+    entry.pattern, entry.handler, entry.name = route.pattern, planner.handler(route), route.handler_name
+    entry.rules = RouteRules(route.params)
+    return entry
 
 
 def _fill(redirect: Redirect, match: re.Match[str], query: bytes) -> str:
@@ -154,8 +226,8 @@ class Hosts:
 
     __slots__ = ("_compiled", "known")
 
-    def __init__(self, domains: Iterable[Domain]) -> None:
-        self._compiled = [(re.compile(translate(domain.name.lower())), Host(domain)) for domain in domains]
+    def __init__(self, domains: Iterable[Domain], planner: Planner) -> None:
+        self._compiled = [(re.compile(translate(domain.name.lower())), Host(domain, planner)) for domain in domains]
         self.known: dict[bytes | None, Host] = {}
 
     def find(self, field: bytes | None) -> Host:
@@ -168,7 +240,8 @@ class Hosts:
 
     def _find(self, field: bytes | None) -> Host:
         name = field or b""
-        if not _HOST.fullmatch(name):
+        # RFC 9110 4.2.1: an http URI has a host; only a 1.0 request may name none.
+        if field is not None and not _HOST.fullmatch(name):
             raise ProtocolError(400, "Host is not a host name")
         if len(name) > 253 + 6:
             raise ProtocolError(400, "Host is longer than a name can be")

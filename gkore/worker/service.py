@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gkore.errors import ProtocolError
+from gkore.protocol.forwarded import Client, find_client
 from gkore.protocol.request import Limits, RequestParser
 from gkore.protocol.response import ResponseHeads, error_page, header_line
 from gkore.worker.bridge import Pool
 from gkore.worker.dispatch import admit
+from gkore.worker.planner import Planner
 from gkore.worker.ready import Ready
 from gkore.worker.request import Request
 from gkore.worker.routing import Hosts
@@ -44,13 +46,19 @@ class Fleet:
 class Service:
     """One server as a worker sees it."""
 
-    def __init__(self, site: Site, server: Server, settings: Any, fleet: Fleet, tls: bool = False) -> None:
+    def __init__(
+        self, site: Site, server: Server, settings: Any, fleet: Fleet, planner: Planner, tls: bool = False
+    ) -> None:
         self.server = server
         self.fleet = fleet
         self.clock = fleet.clock
         self.connections = fleet.connections
         self.scheme = "https" if tls else "http"
-        self.hosts = Hosts(site.domains_of(server.name))
+        domains = site.domains_of(server.name)
+        self.hosts = Hosts(domains, planner)
+        self.new_request = planner.request(domains)
+        self.storage = planner.storage
+        self.proxies = planner.proxies
         self.limits = Limits(settings.http_header_max, settings.http_headers_max, settings.http_body_max)
         self.heads = ResponseHeads(
             settings.http_server_version, settings.http_keepalive_time, settings.http_hsts_enable if tls else 0
@@ -71,7 +79,23 @@ class Service:
 
     def new_parser(self) -> RequestParser[Request]:
         """A parser for a connection that becomes busy; idle connections give theirs back to ``parsers``."""
-        return RequestParser(self.limits, Request, admit)
+        return RequestParser(self.limits, self.new_request, admit)
+
+    def trusts(self, peer: object) -> bool:
+        """Whether the other end of a connection is a trusted proxy."""
+        return self.proxies is not None and self.proxies.trust(peer[0] if isinstance(peer, tuple) else "")
+
+    def find_client(self, request: Request) -> Client:
+        """Who sent a request, as far as trusted proxies tell."""
+        assert self.proxies is not None
+        peer = request.connection.peer
+        said = {
+            name: [value.decode("latin-1") for value in request.fields.all(name)]
+            for name in (b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
+        }
+        others = (",".join(said[b"x-forwarded-proto"]), ",".join(said[b"x-forwarded-host"]))
+        address = peer[0] if isinstance(peer, tuple) else ""
+        return find_client(address, self.proxies, said[b"forwarded"], said[b"x-forwarded-for"], others)
 
     def refusal(self, refusal: ProtocolError) -> bytes:
         """The whole response for a request that can't be served."""

@@ -1,0 +1,69 @@
+"""A file that lines are appended to by several processes, and that may be rotated under them.
+
+The master opens it before any worker gives its privileges up. A worker that is told to reopen it (SIGUSR1) goes through
+the directory's descriptor, which a chroot does not change; where it may not write there, the master, who reopens first,
+has made the new file, owned as the old one was.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+STDOUT = "-"
+
+_open: dict[str, LogFile] = {}
+
+
+class LogFile:
+    """One file; ``-`` is the standard output."""
+
+    __slots__ = ("_directory", "_name", "descriptor", "path")
+
+    def __init__(self, path: str) -> None:
+        """OSError as open(2)."""
+        self.path = path
+        self._directory = -1
+        self._name = os.path.basename(path)
+        self.descriptor = 1
+        if path != STDOUT:
+            self._directory = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self.descriptor = os.open(self._name, FLAGS, 0o644, dir_fd=self._directory)
+
+    def reopen(self) -> None:
+        """Go on in the file that has the name now. OSError as open(2): then the old one is written on."""
+        if self.path == STDOUT:
+            return
+        old = os.fstat(self.descriptor)
+        descriptor = os.open(self._name, FLAGS, 0o644, dir_fd=self._directory)
+        new = os.fstat(descriptor)
+        if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+            with suppress(PermissionError):
+                os.fchown(descriptor, old.st_uid, old.st_gid)
+        os.dup2(descriptor, self.descriptor, inheritable=False)
+        os.close(descriptor)
+
+    def give(self, user: int, group: int) -> None:
+        """Let another user write to it. OSError as fchown(2)."""
+        if self.path != STDOUT:
+            os.fchown(self.descriptor, user, group)
+
+    def write(self, data: bytes) -> None:
+        """Append ``data`` in one piece. OSError as write(2)."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.descriptor, view) :]
+
+
+def log_file(path: str) -> LogFile:
+    """The file of that path: one for the whole process and its children. OSError as open(2)."""
+    found = _open.get(path)
+    if found is None:
+        found = _open[path] = LogFile(path)
+    return found
+
+
+def log_files() -> list[LogFile]:
+    """All files opened so far."""
+    return list(_open.values())
