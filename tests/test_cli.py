@@ -143,11 +143,6 @@ def test_the_standard_library_cooperates_before_user_code_is_imported(tmp_path: 
     ("text", "said"),
     [
         ("server s {\nbind ::1 0\n}\ndomain x {\ncertfile c.pem\ncertkey c.pem\n}\n", "TLS, which is not built yet"),
-        (
-            "bind ::1 0\npython_import app.py\nvalidator v regex x\nauthentication a {\nauthentication_value c\n"
-            "authentication_validator v\n}\ndomain x {\nstatic / page a\n}\n",
-            "authentication is not built yet",
-        ),
     ],
 )
 def test_a_protection_that_is_not_built_is_not_left_out_silently(tmp_path: Path, text: str, said: str) -> None:

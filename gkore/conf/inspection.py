@@ -10,7 +10,7 @@ from gkore.conf import declarations
 from gkore.conf.application import Application
 from gkore.conf.diagnostics import Mistake
 from gkore.conf.kinds import unknown_user
-from gkore.conf.site import Domain, Filemap, Privsep, Route, Server
+from gkore.conf.site import Domain, Filemap, Privsep, Server
 
 
 def inspect(application: Application) -> Iterator[Mistake]:
@@ -35,10 +35,6 @@ def unprotected(application: Application) -> Iterator[str]:
         servers = [application.site.servers[name] for name in domain.servers]
         if any(server.tls or (server.tls is None and (domain.certfile or domain.acme)) for server in servers):
             yield f"{domain.place}: domain {domain.name} is to be served over TLS, which is not built yet (tls no)"
-        parts: list[Route | Filemap] = [*domain.routes, *domain.filemaps]
-        for part in parts:
-            if part.authentication:
-                yield f"{part.place}: authentication is not built yet: this would be open to all"
 
 
 def settle(application: Application) -> Iterator[Mistake]:

@@ -6,10 +6,16 @@ import re
 
 import pytest
 
-from gkore.conf.site import ALL_METHODS, METHODS, Domain, Redirect, Route
+from gkore.conf.settings import Settings
+from gkore.conf.site import ALL_METHODS, METHODS, Domain, Redirect, Route, Site
 from gkore.errors import ProtocolError
 from gkore.protocol.line import read_line
+from gkore.worker.planner import Planner
 from gkore.worker.routing import Hosts
+
+
+def planner() -> Planner:
+    return Planner(Site(), Settings(), 1)
 
 
 def route(path: str, name: str, methods: str = "") -> Route:
@@ -19,7 +25,7 @@ def route(path: str, name: str, methods: str = "") -> Route:
 
 
 def find(domain: Domain, line: str):
-    host = Hosts([domain]).find(b"localhost")
+    host = Hosts([domain], planner()).find(b"localhost")
     action = host.find(read_line(f"{line} HTTP/1.1".encode()))
     assert host.find(read_line(f"{line} HTTP/1.1".encode())).name == action.name, "asked twice, answered twice"
     return action
@@ -91,7 +97,8 @@ def test_redirect_target(line: str, location: str) -> None:
     ],
 )
 def test_first_domain_that_matches_wins(field: bytes | None, name: str) -> None:
-    hosts = Hosts([Domain("one.example"), Domain("*.two.example"), Domain("[[]*"), Domain("*"), Domain("elsewhere")])
+    names = ("one.example", "*.two.example", "[[]*", "*", "elsewhere")
+    hosts = Hosts([Domain(name) for name in names], planner())
     assert hosts.find(field).name == name
 
 
@@ -101,12 +108,12 @@ def test_first_domain_that_matches_wins(field: bytes | None, name: str) -> None:
 )
 def test_hosts_that_nobody_serves(field: bytes, status: int) -> None:
     with pytest.raises(ProtocolError) as refusal:
-        Hosts([Domain("one.example")]).find(field)
+        Hosts([Domain("one.example")], planner()).find(field)
     assert refusal.value.status == status
 
 
 def test_tables_are_bounded() -> None:
-    hosts = Hosts([Domain("*", routes=[route("^/", "any")])])
+    hosts = Hosts([Domain("*", routes=[route("^/", "any")])], planner())
     for number in range(5000):
         host = hosts.find(b"h%d" % number)
         host.find(read_line(b"GET /%d HTTP/1.1" % number))
