@@ -324,7 +324,10 @@ def page(req, name):
 def what(req):
     req.response(200, " ".join(seen))
 
-@kore.route("/param", methods=["get", "post"], get={"id": "^[0-9]+$"}, post={"name": lambda req, value: True}, qs={"q": "^x$"})
+def anything(req, value):
+    return True
+
+@kore.route("/param", methods=["get", "post"], get={"id": "^[0-9]+$"}, post={"name": anything}, qs={"q": "^x$"})
 def param(req):
     req.populate_get()
     req.populate_post()
