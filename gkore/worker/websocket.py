@@ -78,6 +78,7 @@ class Websocket:
         "ending",
         "gone",
         "heard",
+        "over",
         "pending",
         "pinged",
         "reader",
@@ -125,6 +126,8 @@ class Websocket:
         self.deaf = False
         """We said Close first: what still comes is of no interest."""
         self.begun = False
+        self.over = False
+        """Nothing can be sent any more: our Close was, or the connection is gone."""
         self.gone = False
 
     # On the hub: bytes have come.
@@ -146,25 +149,28 @@ class Websocket:
         """Bytes from the client: messages to the callbacks, answers to the client."""
         reader = self.reader
         messages = reader.feed(data)
-        if reader.out or reader.finished:
-            self._answer()
         if messages and not self.deaf:
             if self.task is None and not self.pending and self.begun:
                 self.pending = messages
                 self.audience.ready.add(self)
-                return
-            self.pending += messages
-            self._ahead += len(data)
-            if self._ahead >= AHEAD_MAX:
-                self.connection.watcher.stop()
-            if self._reading is not None:
-                self._reading.wake()
+            else:
+                self.pending += messages
+                self._ahead += len(data)
+                if self._ahead >= AHEAD_MAX:
+                    self.connection.watcher.stop()
+                if self._reading is not None:
+                    self._reading.wake()
+        if reader.out or reader.finished:
+            self._answer()
 
     def _answer(self) -> None:
         """Send what the protocol wants to be sent: pongs, a Close; pongs are not worth waiting for."""
         reader = self.reader
-        if reader.closing and not self.ending:
-            self.ending = self.clock.now or 1
+        if reader.closing:
+            self.ending = self.ending or self.clock.now or 1
+            if reader.finished and not self.deaf and (self.pending or self.task is not None):
+                return  # what came before the client's Close is served before we answer it
+            self.over = True
             self.audience.leave(self)
             if self._reading is not None:
                 self._reading.wake()
@@ -214,6 +220,8 @@ class Websocket:
         elif self._ahead:
             self._listen()
         self.task = None
+        if self.ending and not self.over:
+            self._answer()
 
     def _listen(self) -> None:
         """Read again, if there was so much that we stopped."""
@@ -240,7 +248,9 @@ class Websocket:
     def receive(self) -> Message | None:
         """The next message, waiting for it; None at the end."""
         while not self.pending:
-            if self.gone or self.reader.closing:
+            if self.ending and not self.over:
+                self._answer()
+            if self.over:
                 return None
             self._listen()
             self._reading = Waiter()
@@ -260,7 +270,7 @@ class Websocket:
         return self.push(frame)
 
     def _wait_for_room(self) -> None:
-        while self.backlog > self.audience.backlog_max // 2 and not self.gone and not self.reader.closing:
+        while self.backlog > self.audience.backlog_max // 2 and not self.over:
             self._writing = Waiter()
             try:
                 self._writing.wait(self)
@@ -269,7 +279,7 @@ class Websocket:
 
     def push(self, frame: bytes) -> bool:
         """Send a frame or keep it until the client reads; never waits. False when the client is gone or too slow."""
-        if self.gone or self.reader.closing:
+        if self.over:
             return False
         if self._queue is None:
             return self._write(frame)
@@ -375,7 +385,7 @@ class Websocket:
         """The connection is over, in order or not; ondisconnect comes when the running callback is done."""
         if self.gone:
             return
-        self.gone = True
+        self.gone = self.over = True
         connection = self.connection
         connection.lost = True
         self.audience.leave(self)
