@@ -82,7 +82,6 @@ ASYNC = [
     *SYNC[:6],
     "app.py:hello_async",  # the first step of the coroutine
     "request.py:response",
-    "bridge.py:run",  # drives it
 ]
 
 

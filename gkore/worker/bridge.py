@@ -1,51 +1,88 @@
 """Await is a greenlet switch: coroutines without an event loop of their own.
 
 Rules:
-- Every handler, task and timer runs on a greenlet of its own, a ``Task``. An awaitable of gkore does its waiting inside the
-  coroutine's step, by switching to the hub, so ``coroutine.send(None)`` runs a coroutine to its end and nothing is ever
-  yielded. If something is yielded, the coroutine awaited a stranger (asyncio): it gets a TypeError that names it.
+- Every handler, task and timer runs on a greenlet of its own, a ``Task``. An awaitable of gkore does its waiting inside
+  the coroutine's step, by switching to the hub, so ``coroutine.send(None)`` runs a coroutine to its end and nothing is
+  ever yielded. If something is yielded, the coroutine awaited a stranger (asyncio): it gets a TypeError that names it.
 - Every wait of gkore's own passes through ``wait``: it notes what the task waits for, bounds the time, and leaves the
   watchers closed however it ends. Whoever must end a task early throws into its greenlet, and the wait unwinds.
-- Tasks of requests are kept and used again: a parked greenlet costs no more than its place in a list, and switching into
-  one whose stack is warm costs less than making one.
+- Tasks are kept and used again: a parked greenlet costs no more than its place in a list, and switching into one whose
+  stack is warm costs less than making one.
+- What a coroutine still holds when it ends (a lock that it acquired and never released) is released for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from itertools import count
 from typing import Any, ClassVar
 
 from gevent import get_hub
 from greenlet import GreenletExit, getcurrent, greenlet
 
+LATE = "timeout before operation completed"
+
 _idents = count(1)
+
+numbered: dict[int, Task] = {}
+"""Tasks that were asked for their number, by it."""
 
 
 class Task(greenlet):
     """A greenlet of gkore's, and what it is doing.
 
-    ``waits_for`` is the awaitable that it is suspended in, ``coroutine`` the outermost coroutine that it runs: None for a
-    plain function, which nobody ends early (a client that leaves ends coroutines, as in Kore).
+    ``waits_for`` is the awaitable that it is suspended in, ``coroutine`` the outermost coroutine that it runs: None for
+    a plain function, which nobody ends early (a client that leaves ends coroutines, as in Kore).
     """
 
     coroutine: Coroutine[Any, Any, Any] | None = None
     waits_for: object = None
     name: str = ""
+    held: list[Any] | None = None
+    """What it must not take along when its coroutine ends: objects with ``abandon(task)``."""
     _ident: int = 0
 
     @property
     def ident(self) -> int:
         """The task's number, given on first use; a task that is used again for another request gets a new one."""
+        return self._ident or self.call(next(_idents))
+
+    def call(self, ident: int) -> int:
+        """Be known as ``ident`` until ``forget``."""
+        self._ident = ident
+        numbered[ident] = self
+        return ident
+
+    def hold(self, thing: Any) -> None:
+        """``thing.abandon(task)`` is called at the end of the coroutine, unless ``held`` has lost it by then."""
+        if self.held is None:
+            self.held = []
+        self.held.append(thing)
         if not self._ident:
-            self._ident = next(_idents)
-        return self._ident
+            self.call(next(_idents))  # only a task with a number has something to forget
 
     def forget(self) -> None:
-        """Become nobody: between two requests."""
+        """Become nobody: at the end of a coroutine, and between two requests."""
+        held, self.held = self.held, None
+        for thing in held or ():
+            thing.abandon(self)
+        numbered.pop(self._ident, None)
         self.coroutine = None
         self.name = ""
         self._ident = 0
+
+
+def next_ident() -> int:
+    """A number for a task that has not begun."""
+    return next(_idents)
+
+
+def coroutine_task(what: str) -> Task:
+    """The running task. RuntimeError "``what`` only available in coroutines" when it runs no coroutine."""
+    task = getcurrent()
+    if isinstance(task, Task) and task.coroutine is not None:
+        return task
+    raise RuntimeError(f"{what} only available in coroutines")
 
 
 class Awaitable:
@@ -66,12 +103,20 @@ class Awaitable:
         raise StopIteration(self.wait())
 
 
-def wait(what: object, start: Callable[[Callable[[], Any]], object], stop: Callable[[], object]) -> None:
+def wait(
+    what: object,
+    start: Callable[[Callable[[], Any]], object],
+    stop: Callable[[], object],
+    seconds: float | None = None,
+) -> None:
     """Suspend the running task until the callback handed to ``start`` is called from the hub.
 
-    ``stop`` undoes ``start`` and is called however the wait ends: woken, timed out, killed. RuntimeError on the hub
-    itself, where nothing may wait.
+    ``stop`` undoes ``start`` and is called however the wait ends: woken, timed out, killed. TimeoutError after
+    ``seconds``. RuntimeError on the hub itself, where nothing may wait.
     """
+    if seconds is not None:
+        _wait_at_most(seconds, what, start, stop)
+        return
     hub = get_hub()
     task = getcurrent()
     if task is hub:
@@ -86,6 +131,75 @@ def wait(what: object, start: Callable[[Callable[[], Any]], object], stop: Calla
         stop()
         if is_task:
             task.waits_for = None  # type: ignore[attr-defined]
+
+
+def _wait_at_most(
+    seconds: float, what: object, start: Callable[[Callable[[], Any]], object], stop: Callable[[], object]
+) -> None:
+    timer = get_hub().loop.timer(max(0.0, seconds))
+    timer.start(getcurrent().throw, TimeoutError(LATE))
+    try:
+        wait(what, start, stop)
+    finally:
+        timer.close()
+
+
+def limit(milliseconds: float | None) -> float | None:
+    """A timeout of Kore's in seconds; None and, as in Kore, a negative one mean that there is none."""
+    return None if milliseconds is None or milliseconds < 0 else milliseconds / 1000.0
+
+
+class Waiter:
+    """One task's place in a line: woken at the next turn of the loop, once."""
+
+    __slots__ = ("_pending", "_switch", "value", "woken")
+
+    def __init__(self) -> None:
+        self.woken = False
+        self.value: Any = None
+        self._switch: Callable[[], Any] | None = None
+        self._pending: Any = None
+
+    def wait(self, what: object, seconds: float | None = None) -> Any:
+        """Suspend until ``wake``, and return what it was given. TimeoutError after ``seconds``."""
+        wait(what, self._start, self._stop, seconds)
+        return self.value
+
+    def wake(self, value: Any = None) -> None:
+        """Let the task go on; a second call does nothing, nor does one after its wait. May come before ``wait``."""
+        if not self.woken:
+            self.woken = True
+            self.value = value
+            if self._switch is not None:
+                self._pending = get_hub().loop.run_callback(self._switch)
+
+    def _start(self, switch: Callable[[], Any]) -> None:
+        self._switch = switch
+        if self.woken:
+            self._pending = get_hub().loop.run_callback(switch)
+
+    def _stop(self) -> None:
+        self._switch = None
+        if self._pending is not None:
+            self._pending.stop()
+
+
+class Done(Awaitable):
+    """What is over when it is returned, and may be awaited all the same."""
+
+    __slots__ = ()
+
+    def wait(self) -> None:
+        return None
+
+
+DONE = Done()
+
+
+def given(value: Any) -> Generator[Any, Any, Any]:
+    """``__await__`` of a result that is there already."""
+    yield from ()
+    return value
 
 
 class Suspend(Awaitable):
@@ -115,22 +229,40 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
         outer = task.coroutine
         task.coroutine = outer or coroutine
     try:
-        stranger = coroutine.send(None)
+        return refuse(coroutine, coroutine.send(None))
+    except StopIteration as stop:
+        return stop.value
+    except RuntimeError as failure:
+        advise(failure)
+        raise
+    finally:
+        if task.__class__ is Task:
+            task.coroutine = outer
+            if outer is None and task._ident:
+                task.forget()
+
+
+def refuse(coroutine: Coroutine[Any, Any, Any], stranger: object) -> Any:
+    """Raise TypeError inside ``coroutine``, which awaited ``stranger``, until it ends; its result."""
+    try:
         while True:
             stranger = coroutine.throw(TypeError(_explain(stranger)))
     except StopIteration as stop:
         return stop.value
-    finally:
-        if task.__class__ is Task:
-            task.coroutine = outer
+
+
+def advise(failure: BaseException) -> None:
+    """Add the way out to the message of an asyncio function that found no loop."""
+    if isinstance(failure, RuntimeError) and str(failure) == "no running event loop":
+        failure.add_note("gkore runs no asyncio loop in its handlers: kore.aio(coroutine) runs one beside them")
 
 
 def _explain(stranger: object) -> str:
     kind = stranger.__class__
     return (
-        f"a handler awaited {kind.__module__}.{kind.__qualname__}, which belongs to another event loop: gkore's handlers run "
-        "on gevent. Call a blocking library directly (it cooperates), kore.thread(fn, *args) for C code that blocks, "
-        "or kore.aio(coroutine) for asyncio-only libraries"
+        f"a handler awaited {kind.__module__}.{kind.__qualname__}, which belongs to another event loop: gkore's "
+        "handlers run on gevent. Call a blocking library directly (it cooperates), kore.thread(fn, *args) for C code "
+        "that blocks, or kore.aio(coroutine) for asyncio-only libraries"
     )
 
 
@@ -151,26 +283,33 @@ class Pool:
 
     def grow(self) -> Task | None:
         """A new task, or None when ``limit`` are busy."""
-        if self._busy >= self.limit:
-            return None
+        return None if self._busy >= self.limit else self.make()
+
+    def make(self) -> Task:
+        """A new task, whatever the limit says."""
         self._busy += 1
-        return Task(self._serve, get_hub())
+        task = Task(self._serve)
+        task.switch()  # so that its first work is no argument of its run: greenlet would keep it all the task's life
+        task.parent = get_hub()
+        return task
 
     @property
     def busy(self) -> int:
         return self._busy - len(self._idle)
 
-    def _serve(self, work: Callable[[], None]) -> None:
+    def _serve(self) -> None:
         """What a pooled task does: the work it is handed, then wait on the list for more."""
         task: Task = getcurrent()  # type: ignore[assignment]
-        hub = task.parent
-        assert hub is not None
         idle = self._idle
         switch = greenlet.switch
+        assert task.parent is not None
         try:
+            work: Callable[[], None] = switch(task.parent)
+            hub = get_hub()
             while True:
                 work()
-                if task._ident or task.name:
+                del work  # a parked task must not keep what it served
+                if task._ident:
                     task.forget()
                 if len(idle) >= self.IDLE_MAX:
                     return

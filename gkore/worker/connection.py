@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from gevent import get_hub
 
 from gkore.errors import ProtocolError
-from gkore.worker.bridge import run
+from gkore.worker.bridge import refuse
 from gkore.worker.dispatch import abandon, dispatch, failed, finish, preview, unanswered
 from gkore.worker.peer import Peer
 
@@ -184,6 +184,8 @@ class Connection(Peer):
         parser = self.parser
         if parser is None:
             return  # closed while it was queued
+        task = self.task
+        assert task is not None
         hosts = self.service.hosts
         domains = hosts.known
         while True:
@@ -200,7 +202,11 @@ class Connection(Peer):
                     if action.plain:
                         result = action.handler(request)
                         if result.__class__ is CoroutineType:
-                            run(result)
+                            task.coroutine = result
+                            for stranger in result.__await__():  # 0.1 us less than send and its StopIteration
+                                refuse(result, stranger)
+                                break
+                            task.coroutine = None
                         elif result is not None:
                             finish(result)
                     else:
@@ -208,7 +214,10 @@ class Connection(Peer):
                     if not request.status:
                         unanswered(request)
                 except BaseException as failure:
+                    task.coroutine = None
                     failed(request, failure)
+                if task._ident:
+                    task.forget()
                 if self.lost or not request.keep_alive:
                     self.refusal = None  # RFC 9112 9.6: what came behind a close is not looked at
                     self._leave(parser)

@@ -75,6 +75,7 @@ def failed(request: Request, failure: BaseException) -> None:
             request.fail(failure.status, failure.headers)
             return
     else:
+        bridge.advise(failure)
         failures.report(f"handler {request.action.name} for {request.line.path}", failure)
     if request.stream is not None:
         streaming.send(request, request.stream)

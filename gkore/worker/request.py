@@ -31,6 +31,10 @@ HEAD = 32
 JOIN_MAX = 16384
 """Up to this size head and body are copied into one piece: a copy costs less than a second system call."""
 
+LENGTHS_MAX = 2048
+LENGTHS = [b"content-length: %d\r\n\r\n" % size for size in range(LENGTHS_MAX)]
+"""The end of a head, for bodies of usual size: a join of known pieces is twice as fast as a format (0.1 us)."""
+
 
 class Request(Head):
     """One HTTP request (``kore.http_request``)."""
@@ -225,7 +229,7 @@ class Request(Head):
         RuntimeError when the answer is already sent.
         """
         line = header_line(name, value)
-        if self.answered:
+        if self.status or self.stream is not None:
             raise RuntimeError("response_header: the response was already sent")
         extra = self._extra
         if extra is None:
@@ -256,11 +260,14 @@ class Request(Head):
         prefix = heads.keep[line.minor][status] if self.keep_alive else heads.close[line.minor][status]
         extra = self._extra
         if extra is not None:
-            prefix += b"".join(extra)
+            prefix = b"".join((prefix, *extra))
+        size = len(body)
         if line.method == HEAD or status in BODILESS or status < 200:
             data = self._bodiless(status, prefix, body)
-        elif len(body) <= JOIN_MAX:
-            data = b"%bcontent-length: %d\r\n\r\n%b" % (prefix, len(body), body)
+        elif size < LENGTHS_MAX:
+            data = b"".join((prefix, LENGTHS[size], body))
+        elif size <= JOIN_MAX:
+            data = b"%bcontent-length: %d\r\n\r\n%b" % (prefix, size, body)
         else:
             self.status = status
             return connection.write(b"%bcontent-length: %d\r\n\r\n" % (prefix, len(body)), body)
