@@ -144,24 +144,45 @@ def act(order: Order) -> int:
     if not order.conf and not order.script and "print-config" not in order.flags:
         here = "; there is a kore.conf here: gkore -c kore.conf" if os.path.isfile("kore.conf") else ""
         raise UsageError(f"nothing to serve: name a conf with -c, or a script{here}")
-    return serve(order)
+    return check(order) if order.flags & {"t", "print-config"} else serve(order)
 
 
 def serve(order: Order) -> int:
-    from gkore.master.loop import run
+    from gkore.master.image import Image
+    from gkore.master.loop import hold, run
 
+    image = Image()
+    try:
+        image.inherit()
+        application = build(order)
+        advise(application)
+        open_log(application)
+    except Exception as failure:
+        if image.heritage is None:
+            raise
+        if isinstance(failure, ConfError):
+            report(failure.mistakes, sys.stderr)
+        return hold(image, str(failure) if isinstance(failure, GkoreError) else repr(failure))
+    from gkore.worker import life
+
+    return run(application, life.run, image)
+
+
+def check(order: Order) -> int:
+    """Only look: at the conf, the application and, in the rehearsal of a reload, at what only its master can do."""
+    from gkore.master.image import rehearsing
+    from gkore.master.launch import rehearse
+
+    held = rehearsing()
     application = build(order)
     if "print-config" in order.flags:
         print(printed(application.settings), end="")
-        return Exit.OK
-    if "t" in order.flags:
+    else:
+        if held is not None:
+            advise(application)
+            rehearse(application, held)
         print(f"{order.conf or order.script}: fine: {summary(application)}")
-        return Exit.OK
-    advise(application)
-    open_log(application)
-    from gkore.worker import life
-
-    return run(application, life.run)
+    return Exit.OK
 
 
 def build(order: Order) -> Application:

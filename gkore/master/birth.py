@@ -12,28 +12,35 @@ import sys
 from collections.abc import Callable, Iterable
 from posix import fork  # not os.fork: once the standard library is patched, that name makes a hub
 from signal import signal as handle  # captured likewise: the patched one does this for SIGCHLD
-from socket import socket
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from setproctitle import setproctitle
 
 from gkore import log
 from gkore.errors import StartError
+from gkore.logfile import log_files
 from gkore.master.privileges import Privileges
 from gkore.protocol.slot import Exit, Slot
 
 if TYPE_CHECKING:
     from gkore.conf.application import Application
 
+
+class Closable(Protocol):
+    """What only the master may hold: a socket or a pipe."""
+
+    def close(self) -> object: ...
+
+
 RunWorker = Callable[["Application", Slot], int]
 
 TO_DEFAULT = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD)
-TO_IGNORE = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
+TO_IGNORE = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2)
 """Meant for the master; a terminal or ``killall`` sends them to the whole group, and by default they stop a process."""
 
 
 def bear(
-    application: Application, run_worker: RunWorker, slot: Slot, privileges: Privileges, strange: Iterable[socket]
+    application: Application, run_worker: RunWorker, slot: Slot, privileges: Privileges, strange: Iterable[Closable]
 ) -> int:
     """Fork a worker into the slot and give its pid; ``strange`` are the sockets that the child must not keep."""
     _flush()  # or the child would print what the master has buffered once more
@@ -48,7 +55,7 @@ def bear(
 
 
 def _live(
-    application: Application, run_worker: RunWorker, slot: Slot, privileges: Privileges, strange: Iterable[socket]
+    application: Application, run_worker: RunWorker, slot: Slot, privileges: Privileges, strange: Iterable[Closable]
 ) -> NoReturn:
     status: int = Exit.BOOT
     try:
@@ -69,7 +76,7 @@ def _live(
         os._exit(status & 0xFF)  # never back into the master's frames, nor its atexit functions
 
 
-def _shed(slot: Slot, strange: Iterable[socket]) -> None:
+def _shed(slot: Slot, strange: Iterable[Closable]) -> None:
     signal.set_wakeup_fd(-1)
     for number in TO_DEFAULT:
         handle(number, signal.SIG_DFL)
@@ -84,7 +91,12 @@ def _shed(slot: Slot, strange: Iterable[socket]) -> None:
 
 
 def reopen_log() -> None:
-    """Open the log file again under its name, after a rotation (SIGUSR1)."""
+    """Open the log files again under their names, after a rotation (SIGUSR1)."""
+    for file in log_files():
+        try:
+            file.reopen()
+        except OSError as failure:
+            log.error(f"{file.path}: {failure.strerror}; still writing to the old file")
     if not log.log.path:
         return
     try:

@@ -11,12 +11,16 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from posix import WNOHANG, waitpid  # not os.waitpid: gevent replaces that name with one that needs a hub
+from time import monotonic
+from typing import Any
 
 from gkore.master.relay import Line
 from gkore.protocol.slot import Exit
+
+PLAIN = ("pid", "slot", "generation", "row", "deadline", "killed", "aborted", "worn", "born", "warned")
 
 
 class State(Enum):
@@ -69,6 +73,13 @@ class Child:
     """CLOCK_MONOTONIC seconds after which it is killed."""
     killed: str = ""
     """Why the master killed it, when it did."""
+    aborted: bool = False
+    worn: bool = False
+    """It asked for a successor."""
+    born: float = field(default_factory=monotonic)
+    """CLOCK_MONOTONIC seconds."""
+    warned: float = 0.0
+    """The beat (milliseconds) after which it was last found blocked."""
 
     def __str__(self) -> str:
         return f"worker {self.slot} (pid {self.pid})"
@@ -84,10 +95,29 @@ class Child:
         self.state = TRANSITIONS[before, event]
         return before
 
+    def bequeath(self) -> dict[str, Any]:
+        """The child as plain data, for the next program of the master."""
+        plain = {name: getattr(self, name) for name in PLAIN}
+        return {**plain, "covers": sorted(self.covers), "state": self.state.name, "line": self.line.bequeath()}
+
+    @classmethod
+    def inherit(cls, entry: dict[str, Any]) -> Child:
+        """The child that ``bequeath`` gave."""
+        plain = {name: entry[name] for name in PLAIN}
+        line = Line.inherit(entry["line"], entry["slot"])
+        return cls(covers=frozenset(entry["covers"]), state=State[entry["state"]], line=line, **plain)
+
     def kill(self, why: str) -> None:
         """End it now; the first reason is kept for the log."""
         self.killed = self.killed or why
         self.signal(signal.SIGKILL)
+
+    def abort(self, why: str, grace: float) -> None:
+        """End it with a trace of its stack in the log (SIGABRT); ``grace`` seconds later by force."""
+        self.killed = self.killed or why
+        self.deadline = min(self.deadline, monotonic() + grace)
+        self.aborted = True
+        self.signal(signal.SIGABRT)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; the pid is still its own, because the master has not reaped it."""

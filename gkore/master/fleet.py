@@ -17,22 +17,21 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable
-from socket import socket
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from gkore import log
 from gkore.errors import ProtocolError, StartError
 from gkore.master import notify
-from gkore.master.birth import RunWorker, bear
+from gkore.master.birth import Closable, RunWorker, bear
 from gkore.master.children import Child, Event, State, describe, reap
 from gkore.master.listeners import Listeners
 from gkore.master.privileges import Privileges
 from gkore.master.relay import Line, pair
 from gkore.master.seats import Seat, covers
 from gkore.protocol.bus import EVERYBODY, MASTER, Envelope, Kind
-from gkore.protocol.counters import Counters
+from gkore.protocol.counters import CELLS, Cell, Counters
 from gkore.protocol.slot import Exit, Slot
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class Fleet:
         self.drain_time: float = settings.worker_drain_time
         self.terminate = settings.worker_death_policy == "terminate"
         self.wanted: int = settings.workers
-        self.seats = {number: Seat() for number in range(1, self.wanted + 1)}
+        self.seats = {number: Seat() for number in range(1, max(self.wanted, listeners.slots) + 1)}
         self.children: dict[int, Child] = {}
         self.counters = Counters(2 * WORKERS_MAX)
         self.generation = 1
@@ -68,8 +67,14 @@ class Fleet:
         """Whether everything that is wanted is there, since the last change of what is wanted."""
         self.started = False
         """Whether it was settled once."""
-        self.private: list[socket] = []
-        """The master's own sockets, closed in every child."""
+        self.held = False
+        """Nothing is forked and nobody drained: a reload failed after the point of no return."""
+        self.past = [0] * CELLS
+        """The counts of workers that have left."""
+        self.restarts = 0
+        """Workers that were replaced because they died."""
+        self.private: Callable[[], Iterable[Closable]] = tuple
+        """The master's own descriptors, closed in every child."""
         self.status: int | None = None
         """The exit status of the server, once it is stopping."""
 
@@ -84,6 +89,8 @@ class Fleet:
         """One worker more, with sockets of its own; StartError when they can't be made."""
         if self.wanted == WORKERS_MAX:
             raise StartError(f"there are {WORKERS_MAX} workers already")
+        if self.held:
+            raise StartError("the last reload failed half way: mend what it said, and reload")
         number = self.wanted + 1
         self.seats.setdefault(number, Seat())
         self.listeners.widen(number)
@@ -136,22 +143,31 @@ class Fleet:
             while self.listen(child):
                 pass  # its last words may be READY or kore.fatalx, and change what its death means
             self._died(self.children.pop(pid), status)
+        if (
+            self.listeners.orphans
+            and not self.held
+            and all(child.generation == self.generation for child in self.children.values())
+        ):
+            self.listeners.drop_orphans()
 
     def tick(self) -> None:
         """Do what is missing between what is wanted and what is there."""
         now = monotonic()
-        if self.status is None:
+        if self.status is None and not self.held:
             for number in range(1, self.wanted + 1):
                 self._fill(number, now)
             self._retire()
             self.settled = self.settled or self._complete()
         for child in self.children.values():
-            if now >= child.deadline and not child.killed:
+            if now >= child.deadline and child.aborted:
+                child.aborted = False
+                child.signal(signal.SIGKILL)
+            elif now >= child.deadline and not child.killed:
                 child.kill(f"it did not finish within {self.drain_time:g} s (worker_drain_time)")
 
     def next_deadline(self) -> float:
         """CLOCK_MONOTONIC seconds at which ``tick`` has something to do that no event announces."""
-        times = [child.deadline for child in self.children.values() if not child.killed]
+        times = [child.deadline for child in self.children.values() if child.aborted or not child.killed]
         if self.status is None:
             now = monotonic()
             times += [seat.due for seat in self.seats.values() if seat.due > now]
@@ -170,7 +186,7 @@ class Fleet:
         return covers(number, self.wanted, len(self.seats), self.listeners.mute)
 
     def _fits(self, child: Child) -> bool:
-        return child.generation == self.generation and child.covers >= self._needs(child.slot)
+        return child.generation == self.generation and not child.worn and child.covers >= self._needs(child.slot)
 
     def _fill(self, number: int, now: float) -> None:
         there = self._in_seat(number)
@@ -201,9 +217,12 @@ class Fleet:
             seat.forgive()
 
     def _fork(self, number: int) -> None:
-        ours, theirs = pair()
         needs = self._needs(number)
-        row = self.counters.take(number)
+        try:
+            row = self.counters.take(number)
+        except RuntimeError:  # reloads come faster than their drains end
+            return
+        ours, theirs = pair()
         slot = Slot(number, self.listeners.of(needs), theirs, self.counters.row(row))
         try:
             pid = bear(self.application, self.run_worker, slot, self.privileges, [ours, *self._strange(slot)])
@@ -216,11 +235,11 @@ class Fleet:
             theirs.close()
         self.children[pid] = Child(pid, number, needs, self.generation, row, Line(ours, number))
 
-    def _strange(self, slot: Slot) -> Iterable[socket]:
+    def _strange(self, slot: Slot) -> Iterable[Closable]:
         kept = {listener.sock for listener in slot.listeners}
         yield from (sock for sock in self.listeners.sockets() if sock not in kept)
         yield from (child.line.sock for child in self.children.values())
-        yield from self.private
+        yield from self.private()
 
     def _drain(self, child: Child, why: bytes) -> None:
         """Tell the child to leave: by an envelope, which can't be one too many.
@@ -244,6 +263,10 @@ class Fleet:
             self._relay(envelope)
         elif envelope.kind == Kind.READY:
             self._ready(child)
+        elif envelope.kind == Kind.WORN:
+            child.worn = True
+            self.settled = False
+            log.info(f"{child} gets a successor: {envelope.payload.decode('utf-8', 'replace')}")
         elif envelope.kind == Kind.SHUTDOWN and self.status is None:
             self.stop(Exit.OK, f"{child} called kore.shutdown")
         elif envelope.kind == Kind.FATALX and self.status is None:
@@ -271,6 +294,7 @@ class Fleet:
 
     def _died(self, child: Child, status: int) -> None:
         child.line.close()
+        self.past[Cell.REQUESTS] += self.counters.row(child.row)[Cell.REQUESTS]
         self.counters.give_back(child.row)
         before = child.advance(Event.DIED)
         what = f"{child} {'has drained' if before is State.DRAINING and status == 0 else describe(child, status)}"
@@ -303,10 +327,12 @@ class Fleet:
         self.settled = True
 
     def _crashed(self, seat: Seat, status: int, what: str) -> None:
+        self.restarts += 1
         pause = seat.crashed(monotonic())
         if self.terminate and status != 0:
             log.error(what)
             self.stop(Exit.FATAL, "a worker died (worker_death_policy terminate)")
             return
         when = f"in {pause:g} s (it crashes in a loop)" if pause else "at once"
+        when = "at the next reload that succeeds" if self.held else when
         (log.error if status else log.notice)(f"{what}, replaced {when}")

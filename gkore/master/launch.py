@@ -6,28 +6,41 @@ Order of a start: bind (while the terminal can still be told about an address in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
 from setproctitle import setproctitle
 
 from gkore import log
 from gkore.errors import StartError
 from gkore.master.birth import RunWorker
+from gkore.master.control import Control, beside
 from gkore.master.daemon import Daemon, daemonize, remove_pidfile, write_pidfile
 from gkore.master.fleet import Fleet
 from gkore.master.listeners import Address, Listeners
+from gkore.master.metrics import Metrics
 from gkore.master.privileges import plan
+from gkore.master.provisions import provide
 
 if TYPE_CHECKING:
     from gkore.conf.application import Application
 
 
+def rehearse(application: Application, held: Collection[str]) -> None:
+    """Before a reload: would the master get what this application asks for? StartError when it would not."""
+    plan(application)
+    Listeners(1).try_out(application.site.servers.values(), held)
+
+
 class Launch:
     """What one run of a server holds besides its workers: addresses, pid file, the terminal it came from."""
 
-    __slots__ = ("application", "configured", "daemon", "listeners", "settings")
+    __slots__ = ("application", "configured", "daemon", "heritage", "listeners", "settings")
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, heritage: dict[str, Any] | None = None) -> None:
+        """``heritage`` is what the program before left, when this is a reload."""
+        self.heritage = heritage
         self.application = application
         self.settings = application.settings
         self.listeners = Listeners(self.settings.socket_backlog, frozenset(self.settings.worker_no_accept))
@@ -36,13 +49,18 @@ class Launch:
 
     def start(self, run_worker: RunWorker) -> Fleet:
         """Everything up to the first fork. StartError when it can't be done."""
+        if self.heritage is not None:
+            self.listeners.inherit(self.heritage["listeners"], self.application.site)
+        else:
+            self.listeners.activate(self.application.site)
         privileges = plan(self.application)
         self._bind()
-        if self.application.daemonize:
+        if self.heritage is None and self.application.daemonize:
             self.daemon = daemonize()
+        elif self.heritage is not None and self.heritage["launch"]["syslog"] and not log.log.path:
+            log.log.to_syslog()
         setproctitle("gkore [parent]")
-        if self.settings.pidfile:
-            write_pidfile(self.settings.pidfile)
+        self._write_pidfile()
         if self.application.daemonize:
             self._hook("parent_daemonized")
         self.configured = True
@@ -50,7 +68,27 @@ class Launch:
         self._bind()
         if not self.listeners.addresses:
             log.notice("no address to listen on: the workers run, but serve nobody (bind ADDRESS PORT)")
+        provide(self.application, privileges)
         return Fleet(self.application, run_worker, self.listeners, privileges)
+
+    def open(self, control: Control, metrics: Metrics) -> None:
+        """Make the master itself reachable. StartError when it can't be."""
+        path = self.settings.control
+        control.open(path or beside(self.settings.pidfile), bool(path))
+        metrics.open(self.settings.metrics)
+
+    def bequeath(self) -> dict[str, Any]:
+        """What the next program must know of this start."""
+        pidfile = self.settings.pidfile
+        return {"pidfile": pidfile and os.path.abspath(pidfile), "syslog": log.log.descriptor is None}
+
+    def _write_pidfile(self) -> None:
+        path = self.settings.pidfile
+        before = self.heritage["launch"]["pidfile"] if self.heritage is not None else ""
+        if before and before != (path and os.path.abspath(path)):
+            remove_pidfile(before)
+        if path:
+            write_pidfile(path)
 
     def finish(self) -> None:
         """After the last worker: the application's own end, and nothing of ours left behind."""

@@ -41,12 +41,15 @@ from socket import (
 )
 from typing import Any
 
-from gkore.conf.site import Bind, Server
+from gkore import log
+from gkore.conf import declarations
+from gkore.conf.site import Bind, Place, Server, Site
 from gkore.errors import StartError
 from gkore.protocol.slot import Listener
 
 SHARED = 0
-"""The key of a UNIX address's only socket; slots count from 1."""
+"""The key of an address's only socket, of a UNIX address or from systemd; slots count from 1."""
+LISTEN_FDS_START = 3
 
 
 @dataclass(slots=True)
@@ -61,17 +64,21 @@ class Address:
     sockaddr: Any
     sockets: dict[int, socket] = field(default_factory=dict)
     inode: tuple[int, int] | None = None
+    given: str | None = None
+    """The name of the server that systemd handed it over for, when it did."""
 
 
 class Listeners:
     """All addresses and their sockets; ``mute`` holds the slots that accept nothing (``worker_no_accept``)."""
 
-    __slots__ = ("addresses", "backlog", "mute")
+    __slots__ = ("addresses", "backlog", "mute", "orphans")
 
     def __init__(self, backlog: int, mute: Collection[int] = ()) -> None:
         self.backlog = backlog
         self.mute = mute
         self.addresses: list[Address] = []
+        self.orphans: list[Address] = []
+        """Sockets of the program before ours that no declared address has claimed yet."""
 
     def open(self, servers: Iterable[Server], slots: int) -> list[Address]:
         """Listen on every declared address that is not served yet, and say which; StartError with its place."""
@@ -82,11 +89,93 @@ class Listeners:
                 if id(bind) in known:
                     continue
                 with _named(bind):
-                    address = self._unix(server, bind) if bind.path else self._tcp(server, bind)
+                    address = self._claimed(server, bind)
+                    if address is None:
+                        address = self._unix(server, bind) if bind.path else self._tcp(server, bind)
+                        fresh.append(address)
                     self.addresses.append(address)
-                    fresh.append(address)
                     self._fill(address, slots)
         return fresh
+
+    def try_out(self, servers: Iterable[Server], held: Collection[str]) -> None:
+        """Find out whether the declared addresses that aren't ``held`` could be had; StartError with its place."""
+        for server in servers:
+            for bind in server.binds:
+                if str(bind) not in held:
+                    with _named(bind):
+                        if not bind.path:
+                            self._tcp(server, bind)
+                        elif not bind.path.startswith("@"):
+                            _remove_stale(bind.path)
+
+    @property
+    def slots(self) -> int:
+        """The highest slot that has a socket."""
+        return max((number for address in self.addresses for number in address.sockets), default=0)
+
+    # From one program of the master to the next.
+
+    def bequeath(self) -> list[dict[str, Any]]:
+        """All addresses as plain data, with descriptors."""
+        return [
+            {
+                "host": address.declared.host,
+                "port": address.declared.port,
+                "path": address.declared.path,
+                "sockets": {number: sock.fileno() for number, sock in address.sockets.items()},
+                "inode": address.inode,
+                "given": address.given,
+            }
+            for address in self.all()
+        ]
+
+    def inherit(self, addresses: Iterable[dict[str, Any]], site: Site | None = None) -> None:
+        """Take over what ``bequeath`` gave; ``open`` matches it with what is declared now."""
+        for entry in addresses:
+            sockets = {int(number): _taken(descriptor) for number, descriptor in entry["sockets"].items()}
+            address = _address(Bind(entry["host"], entry["port"], entry["path"]), sockets)
+            address.inode = tuple(entry["inode"]) if entry["inode"] else None
+            self.orphans.append(address)
+            if site is not None and entry["given"] is not None:
+                self._offer(address, entry["given"], site)
+
+    def activate(self, site: Site) -> None:
+        """Take the sockets that systemd opened (sd_listen_fds(3)): for the server of their name, else the first one."""
+        for name, descriptor in passed():
+            sock = _taken(descriptor)
+            found = sock.getsockname()
+            bind = Bind(found[0], str(found[1])) if isinstance(found, tuple) else Bind(path=_spelled(found))
+            self.orphans.append(_address(bind, {SHARED: sock}))
+            self._offer(self.orphans[-1], name, site)
+
+    def _offer(self, address: Address, name: str, site: Site) -> None:
+        """See to it that a server declares an address that systemd gave."""
+        address.given = name
+        home = declarations.home(site) or next(iter(site.servers), "")
+        server = site.servers.get(name) or (site.servers[home] if home else declarations.implicit_server(site))
+        if not any(str(bind) == str(address.declared) for bind in server.binds):
+            server.binds.append(replace(address.declared, place=Place(f"LISTEN_FDS {name}")))
+
+    def drop_orphans(self) -> None:
+        """Close what nobody has claimed: its address is no longer served."""
+        for address in self.orphans:
+            log.notice(f"no longer listening on {address.declared}")
+            for sock in address.sockets.values():
+                sock.close()
+            _unlink(address)
+        self.orphans.clear()
+
+    def _claimed(self, server: Server, bind: Bind) -> Address | None:
+        for address in self.orphans:
+            if str(address.declared) == str(bind):
+                self.orphans.remove(address)
+                address.server, address.declared, address.bind = server, bind, bind
+                if not bind.path:
+                    address.bind = replace(bind, port=str(address.sockaddr[1]))
+                for sock in address.sockets.values():
+                    sock.listen(self.backlog)
+                return address
+        return None
 
     def widen(self, slots: int) -> None:
         """Make the sockets of slots that are new; StartError when the kernel refuses."""
@@ -103,8 +192,12 @@ class Listeners:
             if number in slots or (number == SHARED and slots)
         ]
 
+    def all(self) -> list[Address]:
+        """Every address, declared or not any more."""
+        return [*self.addresses, *self.orphans]
+
     def sockets(self) -> Iterator[socket]:
-        for address in self.addresses:
+        for address in self.all():
             yield from address.sockets.values()
 
     def close(self) -> None:
@@ -114,12 +207,11 @@ class Listeners:
 
     def unlink(self) -> None:
         """Remove the UNIX socket files that are still ours (somebody may have put another one there)."""
-        for address in self.addresses:
-            if address.inode is not None and _inode(address.bind.path) == address.inode:
-                os.unlink(address.bind.path)
+        for address in self.all():
+            _unlink(address)
 
     def _fill(self, address: Address, slots: int) -> None:
-        if address.family == AF_UNIX:
+        if SHARED in address.sockets:
             return
         for number in range(1, slots + 1):
             if number not in self.mute and number not in address.sockets:
@@ -167,6 +259,38 @@ def _bound(family: int, sockaddr: Any, group: bool = True) -> socket:
         sock.close()
         raise
     return sock
+
+
+def _address(declared: Bind, sockets: dict[int, socket]) -> Address:
+    first = next(iter(sockets.values()))
+    return Address(Server(""), declared, declared, first.family, first.getsockname(), sockets)
+
+
+def _spelled(name: str | bytes) -> str:
+    """A UNIX socket's name as a conf spells it."""
+    text = name if isinstance(name, str) else os.fsdecode(name)
+    return f"@{text[1:]}" if text.startswith("\0") else text
+
+
+def passed() -> list[tuple[str, int]]:
+    """Names and descriptors of the sockets that systemd hands over, once (LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES)."""
+    words = [os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")]
+    if words[0] != str(os.getpid()) or not words[1].isdecimal():
+        return []
+    names = words[2].split(":") if words[2] else []
+    return [(names[n] if n < len(names) else "", LISTEN_FDS_START + n) for n in range(int(words[1]))]
+
+
+def _taken(descriptor: int) -> socket:
+    sock = socket(fileno=descriptor)
+    sock.set_inheritable(False)
+    sock.setblocking(False)
+    return sock
+
+
+def _unlink(address: Address) -> None:
+    if address.inode is not None and _inode(address.declared.path) == address.inode:
+        os.unlink(address.declared.path)
 
 
 def _remove_stale(path: str) -> None:

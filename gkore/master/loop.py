@@ -1,8 +1,9 @@
 """The master's loop: signals are noted, one place acts.
 
     SIGTERM, SIGQUIT, SIGINT   drain the workers and stop; a second one stops at once (a daemon ignores SIGINT)
-    SIGHUP                     replace all workers, one after the other
+    SIGHUP                     reload: conf, code, certificates, gkore itself (see ``reload``)
     SIGUSR1                    reopen the log files, here and in the workers
+    SIGUSR2                    write the stacks of all workers' tasks to the log
     SIGTTIN, SIGTTOU           one worker more, one less
     SIGCHLD                    wakes the loop, which looks for ended children on every turn
 
@@ -13,50 +14,94 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from select import POLLIN, POLLOUT, poll  # captured before the standard library is patched
 from signal import signal as handle
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gkore import log
+from gkore.conf.application import Application
 from gkore.errors import StartError
-from gkore.master import notify
+from gkore.master import notify, succession
 from gkore.master.birth import RunWorker, reopen_log
-from gkore.master.daemon import Daemon
+from gkore.master.children import Child
+from gkore.master.control import Client, Control
 from gkore.master.fleet import Fleet
+from gkore.master.image import Image
 from gkore.master.launch import Launch
-from gkore.master.relay import pair
+from gkore.master.listeners import Listeners
+from gkore.master.metrics import Metrics
+from gkore.master.privileges import Privileges
+from gkore.master.reload import Reload
+from gkore.master.status import census
+from gkore.master.watchdog import Watchdog
 from gkore.protocol.slot import Exit
 
 if TYPE_CHECKING:
-    from gkore.conf.application import Application
+    from gkore.master.birth import Closable
 
 TURN_MAX = 1.0
 """Seconds the loop sleeps at most: should user code take SIGCHLD away, a dead worker is still found."""
 
 
-def run(application: Application, run_worker: RunWorker) -> int:
+class Source(Protocol):
+    """Something with a descriptor that the loop waits for."""
+
+    @property
+    def events(self) -> int: ...
+
+    def fileno(self) -> int: ...
+
+    def act(self, events: int, /) -> object: ...
+
+
+def run(application: Application, run_worker: RunWorker, image: Image | None = None) -> int:
     """Serve until a signal, a worker or a failure ends it; the exit status of the server (``protocol.slot.Exit``).
 
     ``run_worker(application, slot)`` runs in each forked worker and returns that process's exit status. StartError when
     no worker could be forked for a reason that is known: for the command line to print, and logged if the log is not
     the terminal.
     """
-    launch = Launch(application)
+    image = image or Image()
+    launch = Launch(application, image.heritage)
     try:
         fleet = launch.start(run_worker)
-        try:
-            status = Loop(fleet, launch.daemon).serve()
-        finally:
-            fleet.kill("the master failed")  # nobody is left, unless an exception came out of the loop
     except StartError as failure:
+        if image.heritage is not None:
+            return hold(image, str(failure), launch.listeners)
         if log.log.descriptor != 2:
             log.error(str(failure))
         launch.daemon.report(failure.exit_status)
+        launch.finish()
         raise
+    return serve(fleet, launch, image)
+
+
+def hold(image: Image, why: str, listeners: Listeners | None = None) -> int:
+    """A reload went wrong beyond the point of no return: the old workers serve on, until a reload that succeeds.
+
+    As ``run``. It takes a change between the rehearsal and the reload itself, or a kore_parent_configure that fails.
+    """
+    assert image.heritage is not None
+    application = Application()
+    application.settings.put("pidfile", image.heritage["launch"]["pidfile"], "the last start")
+    launch = Launch(application, image.heritage)
+    if listeners is None:
+        listeners = launch.listeners
+        listeners.inherit(image.heritage["listeners"])
+    launch.listeners, launch.configured = listeners, True
+    fleet = Fleet(application, lambda *_: Exit.BOOT, listeners, Privileges(0))
+    fleet.held = True
+    log.error(f"{why}\nthe reload failed: the old workers serve on; those that die are not replaced until it succeeds")
+    return serve(fleet, launch, image)
+
+
+def serve(fleet: Fleet, launch: Launch, image: Image) -> int:
+    try:
+        status = Loop(fleet, launch, image).serve()
     finally:
+        fleet.kill("the master failed")  # nobody is left, unless an exception came out of the loop
         launch.finish()
     launch.daemon.report(status)
     return status
@@ -65,65 +110,92 @@ def run(application: Application, run_worker: RunWorker) -> int:
 class Loop:
     """What wakes the master, and what it does then."""
 
-    def __init__(self, fleet: Fleet, daemon: Daemon) -> None:
+    def __init__(self, fleet: Fleet, launch: Launch, image: Image) -> None:
+        settings = launch.application.settings
         self.fleet = fleet
-        self.daemon = daemon
-        self.noted: deque[signal.Signals] = deque()
-        self.wake, self.waker = pair()
-        self.waker.setblocking(False)
-        fleet.private = [sock for sock in (self.wake, self.waker, daemon.waiting) if sock is not None]
-        self.actions: dict[signal.Signals, Callable[[signal.Signals], None]] = {
+        self.launch = launch
+        self.notes = image.notes
+        self.control = Control()
+        self.metrics = Metrics(fleet)
+        self.watchdog = Watchdog(settings.worker_block_warn, settings.worker_timeout)
+        self.reload = Reload(fleet, launch, image, self.control, self.metrics)
+        self.control.commands = {"reload": self._asked_reload, "stop": self._asked_stop, "status": self._asked_status}
+        self.control.commands["dump"] = self._asked_dump
+        fleet.private = self._private
+        self.actions: dict[signal.Signals, Callable[[signal.Signals], object]] = {
             signal.SIGTERM: self._stop,
             signal.SIGQUIT: self._stop,
             signal.SIGINT: self._stop,
-            signal.SIGHUP: self._reload,
+            signal.SIGHUP: lambda _: self.reload.begin(),
             signal.SIGUSR1: self._reopen,
+            signal.SIGUSR2: lambda _: fleet.signal(signal.SIGUSR2),
             signal.SIGTTIN: self._resize,
             signal.SIGTTOU: self._resize,
-            signal.SIGCHLD: lambda number: None,
+            signal.SIGCHLD: lambda _: None,
         }
+        if image.heritage is not None:
+            succession.inherit(fleet, image.heritage["fleet"])
+            self.control.inherit(image.heritage["control"])
+            self.metrics.inherit(image.heritage["metrics"])
 
     def serve(self) -> int:
-        """Go round until the last worker is gone; the server's exit status."""
+        """Act until the last worker has gone after a stop; the server's exit status."""
+        self._open()
         self._catch_signals()
-        announced = False
+        if self.fleet.held:
+            self.reload.failed("the reload failed half way, see the log")
+        announced = self.fleet.held
         while self.fleet.status is None or self.fleet.children:
             self.fleet.tick()
+            self.watchdog.look(self.fleet.children.values(), self.fleet.counters)
+            self.reload.tick()
+            self.control.tick(monotonic())
+            self.metrics.tick(monotonic())
             if self.fleet.settled and not announced:
                 self._announce()
-            announced = self.fleet.settled
+            announced = self.fleet.settled or self.fleet.held
             self._wait()
-            while self.noted:
-                number = self.noted.popleft()
+            while self.notes.noted:
+                number = self.notes.noted.popleft()
                 self.actions[number](number)
             self.fleet.reap()
-        signal.set_wakeup_fd(-1)
+        self.notes.release()
+        self.reload.cancel()
+        self.control.close()
+        self.metrics.close()
         return self.fleet.status
 
+    def _open(self) -> None:
+        if not self.fleet.held:
+            self.launch.open(self.control, self.metrics)
+
     def _catch_signals(self) -> None:
-        """After the application's own set-up code, which may have left handlers of its own."""
-        for number in self.actions:
-            handle(number, lambda number, _: self.noted.append(signal.Signals(number)))
-        if self.daemon.waiting is not None:
+        self.notes.catch(self.actions)
+        if self.launch.daemon.waiting is not None or self.launch.application.daemonize:
             handle(signal.SIGINT, signal.SIG_IGN)
-        signal.set_wakeup_fd(self.waker.fileno(), warn_on_full_buffer=False)
+
+    def _sources(self) -> Iterator[Source]:
+        yield self.notes
+        yield from (Speaker(self.fleet, child) for child in self.fleet.children.values() if child.line.open)
+        yield from self.reload.sources()
+        yield from self.control.sources()
+        yield from self.metrics.sources()
+
+    def _private(self) -> Iterator[Closable]:
+        yield from self.notes.sockets()
+        yield from self.control.sockets()
+        yield from self.metrics.sockets()
 
     def _wait(self) -> None:
-        """Sleep until something happens, then listen to the workers that have something to say."""
+        """Sleep until something happens, then let those act to whom it happened."""
         waiter = poll()
-        waiter.register(self.wake, POLLIN)
-        lines = {child.line.fileno(): child for child in self.fleet.children.values() if child.line.open}
-        for descriptor, child in lines.items():
-            waiter.register(descriptor, POLLIN | POLLOUT if child.line.waiting else POLLIN)
-        pause = min(max(self.fleet.next_deadline() - monotonic(), 0.0), TURN_MAX)
+        sources = {source.fileno(): source for source in self._sources()}
+        for descriptor, source in sources.items():
+            waiter.register(descriptor, source.events)
+        pause = min(max(self.fleet.next_deadline() - monotonic(), 0.0), TURN_MAX, self.watchdog.pause())
         for descriptor, events in waiter.poll(int(pause * 1000) + 1):
-            if descriptor == self.wake.fileno():
-                self.wake.recv(4096)
-                continue
-            if events & POLLOUT:
-                lines[descriptor].line.flush()
-            if events & ~POLLOUT:
-                self.fleet.listen(lines[descriptor])
+            if sources[descriptor].fileno() == descriptor:  # not closed by one that acted before
+                sources[descriptor].act(events)
 
     def _announce(self) -> None:
         self.fleet.started = True
@@ -131,16 +203,11 @@ class Loop:
         text = f"ready: {count} worker{'s' if count != 1 else ''}, pid {os.getpid()}"
         log.notice(text)
         notify.ready(text)
-        self.daemon.report(Exit.OK)
+        self.launch.daemon.report(Exit.OK)
+        self.control.answer(0, text)
 
     def _stop(self, number: signal.Signals) -> None:
         self.fleet.stop(Exit.OK, number.name)
-
-    def _reload(self, number: signal.Signals) -> None:
-        log.notice("SIGHUP: replacing all workers, one after the other; conf and code stay as they were at the start")
-        notify.reloading()
-        self._reopen(number)
-        self.fleet.renew()
 
     def _reopen(self, _: signal.Signals) -> None:
         reopen_log()
@@ -153,3 +220,38 @@ class Loop:
             log.error(f"{number.name}: {failure}")
         else:
             log.notice(f"{number.name}: {self.fleet.wanted} workers from now on")
+
+    # Asked through the control socket
+
+    def _asked_reload(self, client: Client) -> None:
+        client.waits = True
+        self.reload.begin()
+
+    def _asked_stop(self, client: Client) -> None:
+        client.waits = True
+        self.fleet.stop(Exit.OK, "gkore stop")
+
+    def _asked_dump(self, client: Client) -> None:
+        self.fleet.signal(signal.SIGUSR2)
+        client.answer(status=0, text=f"the stacks of {len(self.fleet.children)} workers are in the log")
+
+    def _asked_status(self, client: Client) -> None:
+        client.answer(status=0, **census(self.fleet))
+
+
+class Speaker:
+    """A worker's bus as a source: what it says is heard, what waits for it is written."""
+
+    def __init__(self, fleet: Fleet, child: Child) -> None:
+        self._fleet = fleet
+        self._child = child
+        self.events = POLLIN | POLLOUT if child.line.waiting else POLLIN
+
+    def fileno(self) -> int:
+        return self._child.line.fileno()
+
+    def act(self, events: int) -> Any:
+        if events & POLLOUT:
+            self._child.line.flush()
+        if events & ~POLLOUT:
+            self._fleet.listen(self._child)

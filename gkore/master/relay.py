@@ -9,7 +9,9 @@ and what comes then is lost and logged.
 from __future__ import annotations
 
 import _socket
+from base64 import b64decode, b64encode
 from socket import AF_UNIX, SOCK_STREAM, socket
+from typing import Any
 
 from gkore.errors import ProtocolError
 from gkore.protocol.bus import MASTER, Envelope, Kind, Opener, seal
@@ -88,6 +90,25 @@ class Line:
     def close(self) -> None:
         self.open = False
         self.sock.close()
+
+    # From one program of the master to the next.
+
+    def bequeath(self) -> dict[str, Any]:
+        """The line as plain data, with its descriptor."""
+        unread, unsent = b64encode(self._opener.rest()).decode(), b64encode(self._out).decode()
+        return {"descriptor": self.fileno(), "open": self.open, "unread": unread, "unsent": unsent}
+
+    @classmethod
+    def inherit(cls, entry: dict[str, Any], slot: int) -> Line:
+        """The line that ``bequeath`` gave."""
+        sock = socket(fileno=entry["descriptor"])
+        sock.set_inheritable(False)
+        sock.setblocking(False)
+        line = cls(sock, slot)
+        line.open = entry["open"]
+        line._out += b64decode(entry["unsent"])
+        list(line._opener.feed(b64decode(entry["unread"])))
+        return line
 
     def _checked(self, envelope: Envelope) -> Envelope:
         if envelope.destination != MASTER and envelope.kind in ORDERS:

@@ -26,7 +26,7 @@ def covers(number: int, wanted: int, slots: int, mute: Collection[int]) -> froze
     serving = [n for n in range(1, wanted + 1) if n not in mute]
     if number not in serving:
         return frozenset()
-    orphans = [n for n in range(wanted + 1, slots + 1) if n not in mute]
+    orphans = [n for n in range(1, slots + 1) if n not in serving]  # a mute slot may have sockets from before a reload
     share = orphans[serving.index(number) :: len(serving)]
     return frozenset((number, *share))
 

@@ -1,7 +1,7 @@
 """The envelopes that the master and its workers exchange over one socketpair a worker.
 
 An envelope is a fixed head (payload length, kind, sender, destination) and opaque payload. The master relays payloads
-between workers without looking into them: workers are less privileged than it is, so it must not unpickle what they say.
+between workers without looking into them: workers are less privileged than it, so it must not unpickle what they say.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Kind(IntEnum):
     """Worker to workers: ``kore.sendobj``, a pickle."""
     BROADCAST = 6
     """Worker to workers: a websocket frame, encoded once."""
+    WORN = 7
+    """Worker to master: it has served enough (``max_requests``, ``worker_rss_max``) and wants a successor; says why."""
 
 
 class Envelope(NamedTuple):
@@ -61,6 +63,10 @@ class Opener:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+
+    def rest(self) -> bytes:
+        """The beginning of an envelope that has not come whole yet."""
+        return bytes(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Envelope]:
         buffer = self._buffer

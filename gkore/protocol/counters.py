@@ -1,17 +1,21 @@
 """The rows of shared memory in which workers count and from which the master reads.
 
-One row of 32 unsigned 64-bit cells a worker, in one anonymous shared mapping made before the first fork. Only the
-worker writes its row, single cells are written whole, so no lock is needed; the master clears a row before it hands it
-out, notes the slot in it, and after that only reads and adds up. A row belongs to a worker, not to its slot, because at
-a reload two workers share a slot until the older one has drained.
+One row of 32 unsigned 64-bit cells a worker, in one shared mapping made before the first fork; it has a descriptor, so
+that the master's next program (SIGHUP) finds the rows of the workers that it takes over. Only the worker writes its
+row, single cells are written whole, so no lock is needed; the master clears a row before it hands it out, notes the
+slot in it, and after that only reads and adds up. A row belongs to a worker, not to its slot, because at a reload two
+workers share a slot until the older one has drained.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
 from enum import IntEnum
 
 CELLS = 32
+BEAT_TIME = 0.25
+"""Seconds between two beats of a worker's hub."""
 
 
 class Cell(IntEnum):
@@ -28,21 +32,32 @@ class Cell(IntEnum):
     TASKS = 7
     RSS = 8
     LAG = 9
+    """Milliseconds that the hub came round late, at the last beat."""
     ERRORS = 10
     SLOT = 11
     """Which slot the worker fills; 0 while nobody has the row."""
     SLOW = 12
     """Messages that websockets did not get, because they read too slowly."""
+    RATE = 13
+    """Requests in the second before the last beat."""
+    LATE = 14
+    """How often the master found the hub blocked."""
 
 
 class Counters:
     """All rows of a fleet; ``row(n)`` is a writable view of row n's cells, of which row 0 is the master's own."""
 
-    __slots__ = ("_cells", "_map", "rows")
+    __slots__ = ("_cells", "_map", "descriptor", "rows")
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, descriptor: int | None = None) -> None:
+        """``descriptor`` is that of rows made by the program before. OSError, ValueError when it isn't."""
         self.rows = max(1, rows)
-        self._map = mmap.mmap(-1, (self.rows + 1) * CELLS * 8)
+        size = (self.rows + 1) * CELLS * 8
+        if descriptor is None:
+            descriptor = os.memfd_create("gkore-counters")
+            os.ftruncate(descriptor, size)
+        self.descriptor = descriptor
+        self._map = mmap.mmap(descriptor, size)
         self._cells = memoryview(self._map).cast("Q")
 
     def row(self, number: int) -> memoryview:

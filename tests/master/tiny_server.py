@@ -17,9 +17,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from gkore import log
+from gkore.conf.settings import Settings
 from gkore.conf.site import Bind, Place, Server, Site
 from gkore.errors import StartError
 from gkore.master import loop
+from gkore.master.image import Image
 from gkore.protocol.bus import EVERYBODY, HEAD, MASTER, Kind, Opener, seal
 from gkore.protocol.slot import Exit, Slot
 
@@ -54,8 +56,15 @@ def application(wishes: dict) -> SimpleNamespace:
         no_runas=wishes.pop("no_runas", False),
         daemonize=wishes.pop("daemonize", False),
         hook=hooks.get,
-        settings=SimpleNamespace(**{**DEFAULTS, **wishes}),
+        settings=settings_of({**DEFAULTS, **wishes}),
     )
+
+
+def settings_of(wishes: dict) -> Settings:
+    settings = Settings()
+    for name, value in wishes.items():
+        settings.put(name, value, "tiny")
+    return settings
 
 
 def configure(arguments: list[str]) -> None:
@@ -132,8 +141,12 @@ def answer(slot: Slot, listener: socket.socket, heard: list) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "--check":
+        sys.exit(0)
+    image = Image()
+    image.inherit()
     try:
-        sys.exit(loop.run(application(json.loads(sys.argv[1])), run_worker))
+        sys.exit(loop.run(application(json.loads(sys.argv[1])), run_worker, image))
     except StartError as failure:
         print(failure, file=sys.stderr)
         sys.exit(failure.exit_status)

@@ -1,0 +1,114 @@
+"""SIGHUP: everything is read again, without a request lost, and the pid stays.
+
+1. A rehearsal: the same command with ``--check`` in a process that is thrown away. What fails there changes nothing.
+2. This process becomes a new gkore (``exec``) that inherits listening sockets, workers, buses and counters.
+3. The new program reads conf and code, forks its workers into the slots, and drains each old one when its successor in
+   the slot is READY. Addresses that nobody declares any more are closed when the last old worker has left.
+
+HAProxy's master-worker mode works so.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from gkore import log
+from gkore.master import notify, succession
+from gkore.master.birth import reopen_log
+from gkore.master.control import Control
+from gkore.master.fleet import Fleet
+from gkore.master.image import Image
+from gkore.master.launch import Launch
+from gkore.master.metrics import Metrics
+from gkore.master.rehearsal import Rehearsal
+from gkore.protocol.slot import Exit
+
+
+class Reload:
+    """At most one reload at a time; asked again meanwhile, it begins again."""
+
+    def __init__(self, fleet: Fleet, launch: Launch, image: Image, control: Control, metrics: Metrics) -> None:
+        self._fleet = fleet
+        self._launch = launch
+        self._image = image
+        self._control = control
+        self._metrics = metrics
+        self._rehearsal: Rehearsal | None = None
+
+    def begin(self) -> None:
+        """Rehearse; ``tick`` does the rest."""
+        if self._fleet.status is not None:
+            self._control.answer(Exit.START, "the server is stopping")
+            return
+        self.cancel()
+        log.notice("reload: trying the new conf and code aside")
+        notify.reloading()
+        reopen_log()
+        try:
+            held = [str(address.declared) for address in self._launch.listeners.all()]
+            self._rehearsal = Rehearsal(self._image, held)
+        except OSError as failure:
+            self.failed(f"no process for it: {failure.strerror}")
+
+    def tick(self) -> None:
+        """Once a turn of the loop: is the rehearsal over?"""
+        rehearsal = self._rehearsal
+        if rehearsal is None or not rehearsal.over():
+            return
+        self._rehearsal = None
+        if rehearsal.failure is not None:
+            self.failed(rehearsal.failure)
+        elif self._fleet.status is None:
+            self._replace()
+
+    def sources(self) -> Iterator[Rehearsal]:
+        if self._rehearsal is not None:
+            yield self._rehearsal
+
+    def cancel(self) -> None:
+        """Forget a rehearsal that goes on."""
+        if self._rehearsal is not None:
+            self._rehearsal.cancel()
+            self._rehearsal = None
+
+    def failed(self, why: str) -> None:
+        """Say so everywhere; the server goes on as it was."""
+        log.error(f"reload failed, nothing has changed:\n{why}")
+        notify.ready(f"reload failed, nothing has changed: {why.splitlines()[-1]}")
+        self._control.answer(Exit.START, f"{why}\nreload failed, nothing has changed")
+
+    def _replace(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        heritage = {
+            "fleet": succession.bequeath(self._fleet),
+            "listeners": self._launch.listeners.bequeath(),
+            "control": self._control.bequeath(),
+            "metrics": self._metrics.bequeath(),
+            "launch": self._launch.bequeath(),
+        }
+        try:
+            self._image.replace(heritage, list(descriptors(heritage)))
+        except OSError as failure:
+            self.failed(f"{' '.join(self._image.interpreter)}: {failure.strerror}")
+
+
+def descriptors(heritage: object) -> Iterator[int]:
+    """All descriptors that a heritage speaks of: the values of certain names."""
+    if isinstance(heritage, list):
+        for entry in heritage:
+            yield from descriptors(entry)
+    elif isinstance(heritage, dict):
+        for name, value in heritage.items():
+            if name == "descriptor" and value is not None:
+                yield value
+            elif name == "sockets":
+                yield from value.values()
+            elif name == "waiting":
+                yield from value
+            elif name == "counters":
+                yield value[1]
+            else:
+                yield from descriptors(value)

@@ -1,0 +1,94 @@
+"""What can be told of a running server: the workers' rows of the counters, added up."""
+
+from __future__ import annotations
+
+import os
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from gkore import __version__
+from gkore.master.children import State
+from gkore.protocol.counters import Cell
+
+if TYPE_CHECKING:
+    from gkore.master.fleet import Fleet
+
+CELLS = {
+    "connections": Cell.CONNECTIONS,
+    "requests": Cell.REQUESTS,
+    "rate": Cell.RATE,
+    "websockets": Cell.WEBSOCKETS,
+    "tasks": Cell.TASKS,
+    "rss": Cell.RSS,
+    "lag": Cell.LAG,
+    "blocked": Cell.LATE,
+}
+
+
+def census(fleet: Fleet) -> dict[str, Any]:
+    """The server and each of its workers, as plain data."""
+    now = monotonic()
+    workers: list[dict[str, Any]] = []
+    for child in sorted(fleet.children.values(), key=lambda child: (child.slot, child.born)):
+        row = fleet.counters.row(child.row)
+        counted = {name: row[cell] for name, cell in CELLS.items()}
+        workers.append(
+            {
+                "slot": child.slot,
+                "pid": child.pid,
+                "state": child.state.name.lower(),
+                "generation": child.generation,
+                "age": round(now - child.born),
+                **counted,
+            }
+        )
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "wanted": fleet.wanted,
+        "settled": fleet.settled,
+        "stopping": fleet.status is not None,
+        "held": fleet.held,
+        "generation": fleet.generation,
+        "restarts": fleet.restarts,
+        "requests": fleet.past[Cell.REQUESTS] + sum(worker["requests"] for worker in workers),
+        "workers": workers,
+    }
+
+
+def ready(fleet: Fleet) -> bool:
+    """Whether new clients should be sent here: somebody is READY, and no stop has begun."""
+    return fleet.status is None and any(child.state is State.READY for child in fleet.children.values())
+
+
+def prometheus(fleet: Fleet) -> str:
+    """The same as text for Prometheus (its exposition format 0.0.4)."""
+    found = census(fleet)
+    totals = {
+        "requests_total": ("counter", "Requests served, by workers that have left too.", found["requests"]),
+        "worker_restarts_total": ("counter", "Workers replaced because they died.", found["restarts"]),
+        "reloads_total": ("counter", "Reloads and renewals of all workers.", found["generation"] - 1),
+        "workers_wanted": ("gauge", "Workers that there should be.", found["wanted"]),
+        "ready": ("gauge", "1 while new clients are welcome.", int(ready(fleet))),
+    }
+    lines = []
+    for name, (kind, text, value) in totals.items():
+        lines += [f"# HELP gkore_{name} {text}", f"# TYPE gkore_{name} {kind}", f"gkore_{name} {value}"]
+    for name, (kind, text, key, scale) in SERIES.items():
+        lines += [f"# HELP gkore_worker_{name} {text}", f"# TYPE gkore_worker_{name} {kind}"]
+        for worker in found["workers"]:
+            labels = f'worker="{worker["slot"]}",pid="{worker["pid"]}",state="{worker["state"]}"'
+            lines.append(f"gkore_worker_{name}{{{labels}}} {worker[key] * scale:g}")
+    return "\n".join(lines) + "\n"
+
+
+SERIES: dict[str, tuple[str, str, str, float]] = {
+    "requests_total": ("counter", "Requests served.", "requests", 1),
+    "connections": ("gauge", "Open connections.", "connections", 1),
+    "websockets": ("gauge", "Open websockets.", "websockets", 1),
+    "tasks": ("gauge", "Tasks that serve requests now.", "tasks", 1),
+    "memory_bytes": ("gauge", "Resident memory.", "rss", 1),
+    "lag_seconds": ("gauge", "How late the loop came round at its last beat.", "lag", 0.001),
+    "blocked_total": ("counter", "How often the loop was found blocked.", "blocked", 1),
+    "age_seconds": ("gauge", "Seconds since the worker was forked.", "age", 1),
+}
