@@ -13,6 +13,8 @@ from gkore import log
 Tracer = Callable[[type[BaseException], BaseException, TracebackType | None], object]
 
 _tracer: Tracer | None = None
+witness: Callable[[str, BaseException], object] | None = None
+"""Told of every failure besides: a test that wants to raise it."""
 
 
 def set_tracer(tracer: Tracer) -> None:
@@ -25,8 +27,16 @@ def set_tracer(tracer: Tracer) -> None:
     _tracer = tracer
 
 
+def forget_tracer() -> None:
+    """Be without a tracer again: when one process holds several applications, one after the other."""
+    global _tracer
+    _tracer = None
+
+
 def report(where: str, failure: BaseException) -> None:
     """Tell the tracer about ``failure``, or log it; an exception inside the tracer is logged beside it."""
+    if witness is not None:
+        witness(where, failure)
     if _tracer is None:
         log.exception(f"uncaught exception {failure!r} in {where}", failure)
         return
