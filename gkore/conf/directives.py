@@ -107,7 +107,7 @@ STRUCTURE = (
         "Called with each piece of the body, which is then not kept.", since="4.2"),
     row("on_free", "route", "function", "Called with the request when it is over.", since="4.2"),
     row("wsgi", "route", "module:application:wsgi",
-        "The WSGI application that answers.", since="gkore", later="hosting WSGI applications"),
+        "The WSGI application that answers.", since="gkore"),
     option("body_max", "route", number(0, None), "Most bytes of a body."),
     option("timeout", "route", number(1, 86400),
         "Seconds that the handler may take before the client gets 503."),

@@ -6,12 +6,14 @@ library's ``test``. It is in Kore, which appends the directory to sys.path and i
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import linecache
 import os
 import sys
 from traceback import TracebackException
 from types import ModuleType
+from typing import Any
 
 from gkore.conf.diagnostics import Mistake, Wrong
 from gkore.conf.site import Place
@@ -58,6 +60,29 @@ def load(path: str, first: bool = False) -> ModuleType:
     if known is not None or name in sys.stdlib_module_names or not name.isidentifier():
         name = f"application_{name}"
     return execute(name, file, path)
+
+
+def find_object(name: str) -> Any:
+    """The object that ``MODULE:OBJECT`` names. ImportFailure when the module raises, LookupError when it isn't there."""
+    module_name, _, path = name.partition(":")
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as failure:
+        if failure.name is not None and (module_name + ".").startswith(failure.name + "."):
+            raise LookupError(f"there is no module {failure.name}") from None
+        raise ImportFailure(module_name, failure) from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failure:
+        raise ImportFailure(module_name, failure) from None
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        raise LookupError(f"{module_name} has no {path} that can be called")
+    return found
 
 
 def same_file(module: ModuleType, file: str) -> bool:

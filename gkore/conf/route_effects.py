@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from gkore.conf import declarations
 from gkore.conf.declarations import add_param, method_bits
 from gkore.conf.diagnostics import nearest
 from gkore.conf.effects import Effect, find_validator
+from gkore.conf.loading import ImportFailure, find_object
 from gkore.conf.reading import Params, Reading
-from gkore.conf.site import METHODS, Authentication, Domain, Filemap, Function, Redirect, Route
+from gkore.conf.site import METHODS, Authentication, Domain, Filemap, Function, Hosted, Redirect, Route
 from gkore.conf.statement import Statement
 
 # -- domains
@@ -169,7 +171,19 @@ def authenticated(reading: Reading, statement: Statement, use: Any) -> None:
 
 
 def wsgi(reading: Reading, statement: Statement) -> None:
-    reading.block.thing.options["wsgi"] = reading.block.thing.handler_name = statement["module:application"]
+    """Import the application; like every Python server this one looks for it in the working directory, too."""
+    made, name = reading.block.thing, statement["module:application"]
+    made.handler_name = name
+
+    def look() -> None:
+        try:
+            made.handler = Hosted(find_object(name))
+        except ImportFailure as failure:
+            reading.report(replace(failure.mistake(), detail=failure.traceback()))
+        except LookupError as why:
+            reading.report(statement.mistake("module:application", str(why), "MODULE:APPLICATION, a WSGI application"))
+
+    reading.at_end(look)
 
 
 # -- parameters

@@ -149,6 +149,17 @@ class Asset:
 
 
 @dataclass(slots=True)
+class Hosted:
+    """A WSGI application that answers for a route."""
+
+    application: Function
+
+    def __call__(self, *_: object) -> None:
+        """It stands where a function stands, but the worker puts its WSGI adapter there."""
+        raise RuntimeError("a WSGI application is hosted by the server, not called")
+
+
+@dataclass(slots=True)
 class Redirect:
     """``redirect`` (target set) or ``return`` (target None): answered before any route is tried."""
 

@@ -2,8 +2,8 @@
 
 - A message is encoded once a worker, and once more when some clients agreed to compression.
 - ``Websocket.push`` never waits, so one slow reader costs nobody else anything.
-- LOCAL stays in this worker. GLOBAL also travels over the bus to the others: their audiences know by ``origin``, which is
-  this process and no other, whether it is their own. (Not by the number of the worker: at a reload two share it.)
+- LOCAL stays in this worker. GLOBAL also travels over the bus to all: an audience knows its own by ``origin``, which is
+  this process and no other. (Not by the number of the worker: at a reload two share it.)
 - CLUSTER also goes to other hosts, when ``websocket_bus`` names a carrier.
 - The source never gets its own message; it can only be connected to this worker.
 - What one worker sends arrives in the order in which it was sent: every way between is a queue.
@@ -167,7 +167,7 @@ def check_topic(topic: str) -> None:
 
 
 def payload(op: int, data: Any) -> bytes:
-    """The bytes of a message. TypeError when it has none; ValueError when they are no UTF-8 but are to be sent as text."""
+    """The bytes of a message. TypeError when it has none; ValueError when a text's bytes are no UTF-8."""
     check_op(op)
     if data.__class__ is str:
         return data.encode()

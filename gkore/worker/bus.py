@@ -128,6 +128,15 @@ class BusEnd:
             waiter.wake()
         self._waiters.clear()
 
+    def leave(self) -> None:
+        """Listen and write no more, close nothing: the socket is its owner's."""
+        for watcher in (self._reader, self._writer):
+            watcher.stop()
+            watcher.close()
+        self._wake()
+        if _end is self:
+            join(None)
+
     def __str__(self) -> str:
         return "the bus"
 

@@ -24,7 +24,7 @@ RESOLVED_MAX = 256
 
 
 def callbacks(*named: Any) -> Callbacks:
-    """Callbacks by name (Kore 3) or themselves (Kore 4); None for none. LookupError or TypeError for what can't be called."""
+    """Callbacks by name (Kore 3) or themselves (Kore 4), None for none. LookupError or TypeError for anything else."""
     found = _resolved.get(named)
     if found is None:
         found = Callbacks(*(resolve(name) for name in named))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from gkore.conf.site import Asset, Domain, Filemap, Function, Route, Site
+from gkore.conf.site import Asset, Domain, Filemap, Function, Hosted, Route, Site
 from gkore.errors import StartError
 from gkore.protocol.forwarded import Proxies
 from gkore.worker import authentication
@@ -20,6 +20,7 @@ from gkore.worker.filtered import FilteredRequest, TimedRequest
 from gkore.worker.limits import TokenBuckets
 from gkore.worker.plan import Gate, Plan, prerequest
 from gkore.worker.request import Request
+from gkore.worker.wsgi import host
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,6 +82,8 @@ class Planner:
     def handler(self, route: Route) -> Function | None:
         """What runs for a route."""
         handler = route.handler
+        if isinstance(handler, Hosted):
+            return host(handler.application)
         if not isinstance(handler, Asset):
             return handler
         directory = handler.directory if os.path.isdir(handler.directory) else os.path.basename(handler.directory)

@@ -166,12 +166,12 @@ class Websocket:
         if reader.out or reader.finished:
             self._answer()
 
-    def _answer(self) -> None:
+    def _answer(self, last: bool = False) -> None:
         """Send what the protocol wants to be sent: pongs, a Close; pongs are not worth waiting for."""
         reader = self.reader
         if reader.closing:
             self.ending = self.ending or self.clock.now or 1
-            if reader.finished and not self.deaf and (self.pending or self.task is not None):
+            if reader.finished and not (last or self.deaf) and (self.pending or self.task is not None):
                 return  # what came before the client's Close is served before we answer it
             self.over = True
             self.audience.leave(self)
@@ -252,7 +252,7 @@ class Websocket:
         """The next message, waiting for it; None at the end."""
         while not self.pending:
             if self.ending and not self.over:
-                self._answer()
+                self._answer(last=True)
             if self.over:
                 return None
             self._listen()
