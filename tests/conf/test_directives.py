@@ -44,7 +44,7 @@ RIGHT = {
     "function": "page",
     "method": "get",
     "[qs:]method": "qs:get",
-    "module:application": "a.b:c",
+    "module:application": "wsgiref.simple_server:demo_app",
     "rate": "5/s",
     "number": "5",
     "value": "x",
