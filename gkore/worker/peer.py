@@ -23,12 +23,16 @@ class Peer(Output):
     """Address and port, or the path of a UNIX socket."""
     task: Any
     """The greenlet that serves a request now."""
+    client: str = ""
+    """Whom a trusted proxy named as the client of the last request; "" when none did."""
     websocket: Websocket | None = None
     """What became of the connection, when it is no longer HTTP."""
 
     @property
     def addr(self) -> str:
         """The client's IP address. RuntimeError ``invalid family`` for a UNIX socket, as in Kore."""
+        if self.client:
+            return self.client
         if not isinstance(self.peer, tuple):
             raise RuntimeError("invalid family")
         return str(self.peer[0])

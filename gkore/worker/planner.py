@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+def introduce(request: Request) -> bool:
+    """Make ``connection.addr`` the client's own, where proxies send the requests of many over one connection."""
+    request.connection.client = request.client
+    return True
+
+
 class Planner:
     """The plans of one worker."""
 
@@ -63,7 +69,7 @@ class Planner:
         return self._made[id(route)]  # type: ignore[no-any-return]
 
     def _plan(self, domain: Domain, route: Route) -> Plan | None:
-        gates: list[Gate] = []
+        gates: list[Gate] = [introduce] if self.proxies is not None else []
         if route.options.get("rate"):
             gates.append(TokenBuckets(route.options["rate"]).gate)
         if route.authentication is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from gkore.errors import ProtocolError
@@ -18,7 +17,7 @@ from gkore.protocol.head import Head
 from gkore.protocol.query import parse_form, parse_query
 from gkore.protocol.response import BODILESS, error_page, header_line
 from gkore.worker import body as bodies
-from gkore.worker import parameters
+from gkore.worker import database, parameters
 from gkore.worker.handshake import callbacks, handshake
 from gkore.worker.streaming import Stream
 from gkore.worker.uploads import HttpFile, read_form
@@ -101,7 +100,7 @@ class Request(Head):
         if not self._id:
             service = self.connection.service
             told = self.request_header("x-request-id") if service.trusts(self.connection.peer) else None
-            self._id = accept_request_id(told or "") or token_hex(8)
+            self._id = accept_request_id(told or "") or next(service.fleet.ids)
         return self._id
 
     @property
@@ -219,6 +218,12 @@ class Request(Head):
 
     def _keep(self, accepted: dict[str, str]) -> None:
         self._arguments = {**accepted, **self._arguments} if self._arguments else accepted
+
+    def pgsql(
+        self, db: str, query: str, *, params: list[str | bytes | None] | None = None, binary: bool = False
+    ) -> database.Query:
+        """Await it to query the database of that name: see ``kore.dbquery``."""
+        return database.query(db, query, params, binary, -1)
 
     # The answer
 

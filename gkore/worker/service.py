@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from gkore.errors import ProtocolError
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from gkore.worker.connection import Connection
 
 
+FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
+CLIENTS_MAX = 1024
+
+
 class Clock:
     """Seconds of the monotonic clock, as of the last tick: reading it is one attribute, and deadlines need no more."""
 
@@ -32,7 +38,7 @@ class Clock:
 class Fleet:
     """Everything that the services of one worker have in common: its connections, its tasks, the time."""
 
-    __slots__ = ("clock", "connections", "draining", "pool", "ready", "requests")
+    __slots__ = ("clock", "connections", "draining", "ids", "pool", "ready", "requests")
 
     def __init__(self, request_limit: int) -> None:
         self.clock = Clock()
@@ -41,6 +47,9 @@ class Fleet:
         self.ready = Ready(self.pool)
         self.draining = False
         self.requests = 0
+        birth = token_hex(6)
+        self.ids = (f"{birth}-{number:x}" for number in count(1))
+        """Names for requests: unlike any other worker's, and cheaper than a random number each."""
 
 
 class Service:
@@ -59,6 +68,7 @@ class Service:
         self.new_request = planner.request(domains)
         self.storage = planner.storage
         self.proxies = planner.proxies
+        self._clients: dict[tuple[str, ...], Client] = {}
         self.limits = Limits(settings.http_header_max, settings.http_headers_max, settings.http_body_max)
         self.heads = ResponseHeads(
             settings.http_server_version, settings.http_keepalive_time, settings.http_hsts_enable if tls else 0
@@ -88,14 +98,19 @@ class Service:
     def find_client(self, request: Request) -> Client:
         """Who sent a request, as far as trusted proxies tell."""
         assert self.proxies is not None
-        peer = request.connection.peer
-        said = {
-            name: [value.decode("latin-1") for value in request.fields.all(name)]
-            for name in (b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
-        }
-        others = (",".join(said[b"x-forwarded-proto"]), ",".join(said[b"x-forwarded-host"]))
+        peer, fields = request.connection.peer, request.fields
         address = peer[0] if isinstance(peer, tuple) else ""
-        return find_client(address, self.proxies, said[b"forwarded"], said[b"x-forwarded-for"], others)
+        said = tuple(b",".join(fields.all(name)).decode("latin-1") for name in FORWARDED)
+        found = self._clients.get((address, *said))
+        if found is None:
+            standard, hops, scheme, host = said
+            found = find_client(
+                address, self.proxies, [standard] if standard else [], [hops] if hops else [], (scheme, host)
+            )
+            if len(self._clients) >= CLIENTS_MAX:
+                self._clients.clear()
+            self._clients[address, *said] = found
+        return found
 
     def refusal(self, refusal: ProtocolError) -> bytes:
         """The whole response for a request that can't be served."""

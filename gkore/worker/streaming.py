@@ -118,9 +118,9 @@ async def pump(request: Request, stream: Stream, head: bytes, chunked: bool | No
             send_whole(request, stream, stream.length)
             return
         async for piece in encoded(stream):
+            request.sent += len(piece)
             if chunked:
                 piece = b"%x\r\n%b\r\n" % (len(piece), piece)
-            request.sent += len(piece)
             if not connection.put(piece):
                 raise ClientGone
         if chunked and not connection.put(b"0\r\n\r\n"):
