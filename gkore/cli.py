@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from getopt import GetoptError, getopt
 from importlib.metadata import PackageNotFoundError, version
 
-from gkore import __version__, log
+from gkore import __version__, log, remote
 from gkore.conf import declarations, manual
 from gkore.conf.application import Application, adopt
 from gkore.conf.assembly import assemble, summary
@@ -28,6 +28,7 @@ from gkore.protocol.slot import Exit
 HELP = """\
 usage: gkore [options] -c kore.conf
        gkore [options] app.py|package [arguments for the application]
+       gkore reload|stop|status|dump [-c kore.conf | --control PATH] [--watch] [--json]
 
   -c, --conf FILE       read this conf
   -t, --check           only check conf and application: 0 fine, 3 not
@@ -35,6 +36,7 @@ usage: gkore [options] -c kore.conf
       --workers N       this many workers, whatever the conf says
       --bind ADDRESS    listen here instead: ADDR:PORT, :PORT, [::1]:PORT, unix:/path
                         (several times for several addresses)
+      --control PATH    where the running server's control socket is
   -d, --daemonize       leave the terminal
   -f, --foreground      stay in it (the default, whatever `deployment` says)
   -n, --no-chroot       don't chroot
@@ -43,7 +45,8 @@ usage: gkore [options] -c kore.conf
   -v, --version         print versions
   -h, --help [NAME]     this, or what the directive NAME does
 
-signals: TERM, INT, QUIT stop; HUP replaces the workers; USR1 reopens the logs; TTIN and TTOU: one worker more, one less
+commands to a running server: reload everything (as HUP), stop it (as TERM), status of its workers, dump their stacks
+signals: TERM, INT, QUIT stop; HUP reloads; USR1 reopens the logs; USR2 dumps stacks; TTIN, TTOU: one worker more, less
 exit status: 0 stopped, 1 the application gave up, 2 wrong usage, 3 the conf, the application or the machine refuses
 """
 SHORT = "c:dfhnqrtv"
@@ -53,6 +56,9 @@ LONG = {
     "print-config": "print-config",
     "workers=": "workers",
     "bind=": "bind",
+    "control=": "control",
+    "watch": "watch",
+    "json": "json",
     "daemonize": "d",
     "foreground": "f",
     "no-chroot": "n",
@@ -74,6 +80,7 @@ class Order:
     binds: list[tuple[str, str, str]] = field(default_factory=list)
     script: str = ""
     arguments: list[str] = field(default_factory=list)
+    control: str = ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,10 +113,15 @@ def parse(argv: Sequence[str]) -> Order:
         near = nearest(failure.opt, [name.rstrip("=") for name in LONG]) if len(failure.opt) > 1 else ""
         raise UsageError(failure.msg + (f", did you mean --{near}?" if near else "")) from None
     order = Order(script=words[0] if words else "", arguments=words[1:])
+    if words and remote.is_command(words[0]):
+        late, order.arguments = getopt(words[1:], SHORT, list(LONG))
+        options += late
     for name, value in options:
         letter = LETTERS.get(name, name.lstrip("-"))
         if letter == "c":
             order.conf = value
+        elif letter == "control":
+            order.control = value
         elif letter == "workers":
             order.workers = checked_workers(value)
         elif letter == "bind":
@@ -141,6 +153,9 @@ def act(order: Order) -> int:
     if "v" in order.flags:
         print(versions())
         return Exit.OK
+    if remote.is_command(order.script):
+        watch, as_json = "watch" in order.flags, "json" in order.flags
+        return remote.perform([order.script, *order.arguments], order.conf, order.control, watch, as_json)
     if not order.conf and not order.script and "print-config" not in order.flags:
         here = "; there is a kore.conf here: gkore -c kore.conf" if os.path.isfile("kore.conf") else ""
         raise UsageError(f"nothing to serve: name a conf with -c, or a script{here}")

@@ -20,7 +20,7 @@ from typing import Any
 from gkore.master.relay import Line
 from gkore.protocol.slot import Exit
 
-PLAIN = ("pid", "slot", "generation", "row", "deadline", "killed", "aborted", "worn", "born", "warned")
+PLAIN = ("pid", "slot", "generation", "row", "deadline", "killed", "aborted", "accepts", "worn", "born", "warned")
 
 
 class State(Enum):
@@ -74,6 +74,8 @@ class Child:
     killed: str = ""
     """Why the master killed it, when it did."""
     aborted: bool = False
+    accepts: bool = False
+    """It is READY and has not said yet that it accepts no more: while it drains a client may still reach it."""
     worn: bool = False
     """It asked for a successor."""
     born: float = field(default_factory=monotonic)

@@ -209,7 +209,8 @@ class Fleet:
     def _complete(self) -> bool:
         ready = {c.slot for c in self.children.values() if c.state is State.READY and self._fits(c)}
         serving = {c.slot for c in self.children.values() if c.serves}
-        return ready == serving == set(range(1, self.wanted + 1))
+        leaving = any(c.accepts and c.state is State.DRAINING for c in self.children.values())
+        return ready == serving == set(range(1, self.wanted + 1)) and not leaving
 
     def _unsettle(self) -> None:
         self.settled = False
@@ -263,6 +264,8 @@ class Fleet:
             self._relay(envelope)
         elif envelope.kind == Kind.READY:
             self._ready(child)
+        elif envelope.kind == Kind.DRAIN:
+            child.accepts = False
         elif envelope.kind == Kind.WORN:
             child.worn = True
             self.settled = False
@@ -286,6 +289,7 @@ class Fleet:
     def _ready(self, child: Child) -> None:
         if child.advance(Event.READY) is not State.STARTING or self.status is not None:
             return
+        child.accepts = True
         self.seats[child.slot].failures = 0
         log.info(f"{child} is ready")
         for older in self._in_seat(child.slot):

@@ -31,7 +31,8 @@ class Kind(IntEnum):
     FATALX = 3
     """Worker to master: ``kore.fatalx(reason)``, stop the server with exit status 1."""
     DRAIN = 4
-    """Master to worker: finish what is in flight and leave; the payload says why (``stop`` or ``reload``)."""
+    """Master to worker: finish what is in flight and leave; the payload says why (``stop`` or ``reload``).
+    Worker to master: it accepts nothing any more."""
     OBJECT = 5
     """Worker to workers: ``kore.sendobj``, a pickle."""
     BROADCAST = 6

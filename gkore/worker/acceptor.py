@@ -65,6 +65,23 @@ class Acceptor:
         self._watcher.stop()
         self._pause.stop()
 
+    def finish(self) -> bool:
+        """At a stop: accept what waits already, then close; False while this worker has no room for it.
+
+        The master has closed its copies: what is still in the queue when the last one closes is reset.
+        """
+        connections = self._service.connections
+        while len(connections) < self._maximum:
+            try:
+                descriptor, peer = self._accept()
+            except ConnectionAbortedError:
+                continue
+            except OSError:  # nobody waits any more, or there is no descriptor to be had
+                self._listener.close()
+                return True
+            self._take(descriptor, peer)
+        return False
+
     def _readable(self) -> None:
         connections = self._service.connections
         for _ in range(self._burst):
@@ -80,12 +97,12 @@ class Acceptor:
             except OSError as failure:
                 self._short(failure)
                 return
-            # The raw socket type, told what it is: the socket module's asks the kernel three questions first.
-            sock = _socket.socket(self._family, socket.SOCK_STREAM, 0, descriptor)
-            sock.setblocking(False)
-            self._open(sock, peer)
+            self._take(descriptor, peer)
 
-    def _open(self, sock: Any, peer: Any) -> None:
+    def _take(self, descriptor: int, peer: Any) -> None:
+        # The raw socket type, told what it is: the socket module's asks the kernel three questions first.
+        sock = _socket.socket(self._family, socket.SOCK_STREAM, 0, descriptor)
+        sock.setblocking(False)
         connection = self._kind(self._service, sock, peer)
         if self._callback is not None:
             try:

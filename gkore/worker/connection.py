@@ -190,7 +190,9 @@ class Connection(Peer):
         domains = hosts.known
         while True:
             batch = parser.complete
-            if len(batch) > 1:
+            count = len(batch)
+            self.service.fleet.requests += count
+            if count > 1:
                 self.cork()
             for request in batch:
                 request.connection = self

@@ -11,8 +11,8 @@ A second SIGTERM, SIGINT or SIGQUIT ends a drain at once.
 from __future__ import annotations
 
 import os
-import resource
 import signal
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +23,15 @@ from gevent.event import Event
 
 from gkore import log
 from gkore.protocol.bus import Envelope, Kind
-from gkore.protocol.counters import Cell
+from gkore.protocol.counters import BEAT_TIME, Cell
 from gkore.protocol.slot import Exit
-from gkore.worker import broadcast, bus, failures, tasks
+from gkore.worker import broadcast, bus, failures, stacks, tasks
 from gkore.worker.acceptor import Acceptor
 from gkore.worker.accesslog import AccessLog
 from gkore.worker.broadcast import Audience
 from gkore.worker.objects import Inbox
 from gkore.worker.planner import Planner
+from gkore.worker.pulse import Pulse
 from gkore.worker.service import Fleet, Service
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Worker:
         hub = get_hub()
         hub.print_exception = _print_exception  # type: ignore[assignment,method-assign]
         self._tick()
+        stacks.listen(self.counters)
         self.bus = bus.BusEnd(self.slot.number, self.slot.bus, self._orphaned)
         bus.join(self.bus)
         self.audience = Audience(self.application.settings, self.counters, self.bus)
@@ -94,9 +96,11 @@ class Worker:
             self.bus.receivers[Kind.OBJECT] = Inbox(onmsg).heard
         self._listen()
         self.bus.receivers[Kind.DRAIN] = self._drained
-        timer = hub.loop.timer(1.0, 1.0)
-        timer.start(self._tick)
-        self._watchers.append(timer)
+        pulse = Pulse(self.fleet, self.counters, self.application.settings, self.bus)
+        for seconds, callback in ((1.0, self._tick), (BEAT_TIME, pulse.beat)):
+            timer = hub.loop.timer(seconds, seconds)
+            timer.start(callback)
+            self._watchers.append(timer)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
             self._watch(number)
         self._configure()
@@ -104,6 +108,7 @@ class Worker:
         for acceptor in self.acceptors:
             acceptor.start()
         self.counters[Cell.PID] = os.getpid()
+        pulse.beat()
         self.bus.send(Kind.READY)
 
     def _listen(self) -> None:
@@ -165,17 +170,9 @@ class Worker:
         if not fleet.draining:
             for acceptor in self.acceptors:
                 acceptor.start()
-        counters = self.counters
-        counters[Cell.BEAT] = int(monotonic() * 1000)
-        counters[Cell.CONNECTIONS] = len(fleet.connections)
-        counters[Cell.REQUESTS] = fleet.requests
-        counters[Cell.TASKS] = fleet.pool.busy
-        counters[Cell.RSS] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def _signalled(self, number: int) -> None:
-        hook = self.application.hook("worker_signal")
-        if hook is not None:
-            gevent.spawn(self._hooked, hook, number)
+        self._tell(number)
         if number == signal.SIGUSR1:
             for access_log in self.logs:
                 access_log.reopen()
@@ -184,12 +181,18 @@ class Worker:
                     log.log.open(log.log.path)
                 except OSError as failure:
                     log.error(f"can't reopen {log.log.path}: {failure.strerror}; the old file is written on")
+                stacks.watch_crashes()
         elif self.told:
             log.notice("told to stop again: leaving at once")
             os._exit(Exit.OK)
         else:
             self.told = True
             self.stopping.set()
+
+    def _tell(self, number: int) -> None:
+        hook = self.application.hook("worker_signal")
+        if hook is not None:
+            gevent.spawn(self._hooked, hook, number)
 
     def _hooked(self, hook: Any, *arguments: Any) -> None:
         try:
@@ -199,6 +202,8 @@ class Worker:
 
     def _drained(self, envelope: Envelope) -> None:
         self.reason = envelope.payload.decode() or "stop"
+        if self.reason == "stop" and not self.told:
+            self._tell(signal.SIGTERM)  # as in Kore, whose parent forwards the signal itself
         self.stopping.set()
 
     def _orphaned(self) -> None:
@@ -212,11 +217,17 @@ class Worker:
         fleet.draining = True
         for acceptor in self.acceptors:
             acceptor.stop()
+        with suppress(OSError):  # the master may be gone
+            self.bus.send(Kind.DRAIN)
         for service in self.services:
             service.drain()
         begun = monotonic()
         end = begun + self.application.settings.worker_drain_time
-        while (fleet.connections or self.audience.pool.busy) and monotonic() < end:
+        waiting = [] if self.reason == "reload" else list(self.acceptors)
+        while monotonic() < end:
+            waiting = [acceptor for acceptor in waiting if not acceptor.finish()]
+            if not (waiting or fleet.connections or self.audience.pool.busy):
+                break
             self.audience.drain(self.reason, monotonic() - begun, end - begun)
             if monotonic() - begun > IDLE_GRACE:
                 for connection in list(fleet.connections):
