@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from reading import handlers, messages, read
 
-from gkore.conf.site import ALL_METHODS, METHODS
+from gkore.conf.site import ALL_METHODS, METHODS, Rate
 
 KORE_3 = """
 bind 127.0.0.1 8888
@@ -121,7 +121,7 @@ def test_a_conf_of_kore_4(tmp_path: Path) -> None:
         ("page", METHODS["post"], True),
         ("id", METHODS["post"], False),
     ]
-    assert shop.options == {"http_compress": True, "body_max": 10, "rate": 0.1}
+    assert shop.options == {"http_compress": True, "body_max": 10, "rate": Rate(6, 60)}
     assert put.methods == METHODS["put"]
     assert user.pattern is not None
     assert user.pattern.groups == 1

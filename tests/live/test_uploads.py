@@ -315,7 +315,7 @@ def test_hooks_run_for_requests_without_a_body(hooked: Server) -> None:
 
 def test_on_headers_may_answer_before_the_body_comes(hooked: Server) -> None:
     with socket.create_connection(("127.0.0.1", hooked.port), timeout=30) as client:
-        head = b"POST /hooked/veto HTTP/1.1\r\nhost: a\r\nx-veto: 1\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n"
+        head = b"POST /hooked/veto HTTP/1.1\r\nhost: a\r\nx-veto: 1\r\nexpect:100-continue\r\ncontent-length: 9\r\n\r\n"
         client.sendall(head)
         answer = everything(client)
     assert answer.startswith(b"HTTP/1.1 403")
