@@ -3,7 +3,23 @@
 The names, their arguments and their results are Kore's; what is ours says so. The list is in ``docs/reference``.
 """
 
-from gkore.api.awaitables import gather, lock, proc, pylock, pyproc, pyqueue, pysocket, queue, socket_wrap, suspend
+from gkore.api.awaitables import (
+    dblisten,
+    dbquery,
+    dbsetup,
+    gather,
+    lock,
+    proc,
+    pylock,
+    pyproc,
+    pyqueue,
+    pysocket,
+    queue,
+    register_database,
+    socket_wrap,
+    suspend,
+    thread,
+)
 from gkore.api.bus import sendobj
 from gkore.api.constants import *  # noqa: F403
 from gkore.api.process import fatal, fatalx, log, setname, shutdown, time, tracer, worker
