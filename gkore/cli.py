@@ -11,7 +11,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from getopt import GetoptError, getopt
+from getopt import GetoptError, getopt, gnu_getopt
 from importlib.metadata import PackageNotFoundError, version
 
 from gkore import __version__, log, remote
@@ -21,13 +21,21 @@ from gkore.conf.assembly import assemble, summary
 from gkore.conf.diagnostics import Wrong, nearest, report
 from gkore.conf.inspection import unprotected
 from gkore.conf.kinds import number, split_address
+from gkore.conf.openapi import openapi
+from gkore.conf.overview import overview
 from gkore.conf.settings import printed
+from gkore.develop import skeleton
+from gkore.develop.running import found
+from gkore.develop.running import run as run_developing
 from gkore.errors import ConfError, GkoreError, StartError, UsageError
 from gkore.protocol.slot import Exit
 
 HELP = """\
 usage: gkore [options] -c kore.conf
        gkore [options] app.py|package [arguments for the application]
+       gkore run [options] [-c kore.conf | app.py]        develop: reload on change, tracebacks in the browser
+       gkore create NAME [--style conf|app|package]       a new project that runs and has a test
+       gkore routes|openapi [-c kore.conf | app.py]       what is served, as a table or as OpenAPI 3.1
        gkore reload|stop|status|dump [-c kore.conf | --control PATH] [--watch] [--json]
 
   -c, --conf FILE       read this conf
@@ -42,6 +50,7 @@ usage: gkore [options] -c kore.conf
   -n, --no-chroot       don't chroot
   -r, --no-runas        don't change the user
   -q, --quiet           log errors only
+      --dev             as `deployment dev`: no chroot, no runas, tracebacks in the browser
   -v, --version         print versions
   -h, --help [NAME]     this, or what the directive NAME does
 
@@ -64,9 +73,11 @@ LONG = {
     "no-chroot": "n",
     "no-runas": "r",
     "quiet": "q",
+    "dev": "dev",
     "version": "v",
     "help": "h",
 }
+DEVELOPMENT = ("run", "create", "routes", "openapi")
 LETTERS = {f"--{name.rstrip('=')}": letter for name, letter in LONG.items()}
 
 
@@ -85,8 +96,9 @@ class Order:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run gkore; the process's exit status (``protocol.slot.Exit``)."""
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return act(parse(sys.argv[1:] if argv is None else argv))
+        return develop(words[0], words[1:]) if words and words[0] in DEVELOPMENT else act(parse(words))
     except ConfError as failure:
         report(failure.mistakes, sys.stderr)
         say(str(failure))
@@ -143,6 +155,37 @@ def checked_bind(value: str) -> tuple[str, str, str]:
         return split_address(value)
     except Wrong as why:
         raise UsageError(f"--bind: {why.message}, expected {why.expected}") from None
+
+
+def develop(command: str, words: list[str]) -> int:
+    """The commands of developers."""
+    if command == "create":
+        print("\n".join(create(words)))
+        return Exit.OK
+    if "--reload" in words:
+        words.remove("--reload")
+    order = parse(words)
+    if "h" in order.flags:
+        return act(order)
+    if command == "run":
+        return run_developing(words, order.conf or order.script)
+    if not order.conf and not order.script:
+        here = found()
+        order.conf, order.script = (here, "") if here.endswith(".conf") else ("", here)
+    application = build(order)
+    print(overview(application.site) if command == "routes" else openapi(application), end="")
+    return Exit.OK
+
+
+def create(words: list[str]) -> list[str]:
+    """``gkore create``, its words understood."""
+    try:
+        options, names = gnu_getopt(words, "", ["style="])
+    except GetoptError as failure:
+        raise UsageError(f"create: {failure.msg}") from None
+    if len(names) != 1:
+        raise UsageError("create: one name, please: gkore create NAME [--style conf|app|package]")
+    return skeleton.create(names[0], dict(options).get("--style", "conf"))
 
 
 def act(order: Order) -> int:
@@ -220,6 +263,8 @@ def override(application: Application, order: Order) -> None:
     """What the command line says wins over the conf."""
     if order.workers:
         application.settings.put("workers", order.workers, "command line")
+    if "dev" in order.flags:
+        application.settings.put("deployment", "dev", "command line")
     if not order.binds:
         return
     site = application.site

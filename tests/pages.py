@@ -111,7 +111,9 @@ class Session:
         elif block.language == "console":
             self.type(block.where, text)
         else:
-            assert block.language in QUOTED, f"{block.where}: {block.language or 'this'} is neither a file nor a session"
+            assert block.language in QUOTED, (
+                f"{block.where}: {block.language or 'this'} is neither a file nor a session"
+            )
 
     def type(self, where: str, text: str) -> None:
         for command, output in re.findall(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE):

@@ -80,7 +80,7 @@ def failed(request: Request, failure: BaseException) -> None:
     if request.stream is not None:
         streaming.send(request, request.stream)
     elif not request.status:
-        request.fail(500)
+        failures.show(request, failure)
 
 
 # Before the body is whole.

@@ -7,14 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from gkore import log
+
+if TYPE_CHECKING:
+    from gkore.worker.request import Request
 
 Tracer = Callable[[type[BaseException], BaseException, TracebackType | None], object]
 
 _tracer: Tracer | None = None
 witness: Callable[[str, BaseException], object] | None = None
 """Told of every failure besides: a test that wants to raise it."""
+
+
+def hide(request: Request, failure: BaseException) -> None:
+    """What a client is shown of a failure: nothing but that there was one."""
+    request.fail(500)
+
+
+show: Callable[[Request, BaseException], None] = hide
+"""The answer to a request whose handler raised; ``deployment dev`` has one that says more."""
 
 
 def set_tracer(tracer: Tracer) -> None:

@@ -25,7 +25,7 @@ from gkore import log
 from gkore.protocol.bus import Envelope, Kind
 from gkore.protocol.counters import BEAT_TIME, Cell
 from gkore.protocol.slot import Exit
-from gkore.worker import broadcast, bus, failures, stacks, tasks
+from gkore.worker import broadcast, bus, errorpage, failures, stacks, tasks
 from gkore.worker.acceptor import Acceptor
 from gkore.worker.accesslog import AccessLog
 from gkore.worker.broadcast import Audience
@@ -103,6 +103,8 @@ class Worker:
             self._watchers.append(timer)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
             self._watch(number)
+        if self.application.settings.deployment in ("dev", "development"):
+            failures.show = errorpage.answer
         self._configure()
         tasks.begin()
         for acceptor in self.acceptors:

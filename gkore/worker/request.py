@@ -333,10 +333,10 @@ class Request(Head):
         extra = b"".join(self._extra or ())
         connection.write(b"%b%b%b\r\n" % (connection.service.heads.plain[101], fields, extra), b"")
 
-    def fail(self, status: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
+    def fail(self, status: int, headers: tuple[tuple[str, str], ...] = (), body: str | None = None) -> None:
         """Answer on the server's behalf: what the handler prepared is dropped."""
         self._extra = [header_line(name, value) for name, value in headers] or None
-        self.response(status)
+        self.response(status, body)
 
 
 def _refuse_second(status: int, body: Any = None) -> bool:

@@ -1,0 +1,1 @@
+"""What a developer runs: ``gkore run``, ``create``, ``routes``, ``openapi``, ``completion``."""
