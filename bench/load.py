@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import process
 from bench.machine import Cores, on_core
-from bench.running import Running, Unusable, read_answer, request, right
+from bench.running import Running, Unusable, read_answer
 from bench.workloads import Workload
 
 LUA = Path(__file__).with_name("wrk.lua")
@@ -83,9 +85,23 @@ def under_wrk(running: Running, workload: Workload, settings: Settings) -> Sampl
 def wrk(port: int, workload: Workload, cores: Cores, seconds: float) -> dict[str, float]:
     """What wrk counted. It takes whole seconds only: it is told to go on, then interrupted (SIGINT: it reports)."""
     headers = [word for name, value in workload.headers.items() for word in ("-H", f"{name}: {value}")]
+    if workload.form:
+        headers += ["-H", f"Content-Type: {workload.form[0]}"]
     how = ["-t", "1", "-c", str(workload.connections), "-d", "3600s", "-s", str(LUA), *headers]
     command = ["wrk", *how, f"http://127.0.0.1:{port}{workload.path}", "--", str(workload.depth)]
-    child = subprocess.Popen(on_core(cores.load, command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if workload.form:
+        with tempfile.NamedTemporaryFile(delete=False) as body:
+            body.write(workload.form[1])
+        command.append(body.name)
+    try:
+        return reported(on_core(cores.load, command), seconds)
+    finally:
+        if workload.form:
+            os.unlink(body.name)
+
+
+def reported(command: list[str], seconds: float) -> dict[str, float]:
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         try:
             child.wait(seconds)
@@ -108,9 +124,9 @@ def under_idle_connections(running: Running, workload: Workload, settings: Setti
     """
     clients: list[socket.socket] = []
     try:
-        open_connections(clients, FIRST_HUNDRED, running.port, workload.path)
+        open_connections(clients, FIRST_HUNDRED, running.port, workload)
         before, cpu, start = process.rss_bytes(running.pid), process.cpu_seconds(running.pid), time.monotonic()
-        open_connections(clients, workload.connections, running.port, workload.path)
+        open_connections(clients, workload.connections, running.port, workload)
         elapsed, cpu = time.monotonic() - start, process.cpu_seconds(running.pid) - cpu
         after = process.rss_bytes(running.pid)
         closed = sum(map(has_ended, clients))
@@ -133,16 +149,16 @@ def under_idle_connections(running: Running, workload: Workload, settings: Setti
     )
 
 
-def open_connections(clients: list[socket.socket], count: int, port: int, path: str) -> None:
+def open_connections(clients: list[socket.socket], count: int, port: int, workload: Workload) -> None:
     """Append ``count`` connections that have had one request answered, ``AT_ONCE`` at a time. Raises OSError."""
     while count:
         batch = [connect(port, len(clients) + n) for n in range(min(AT_ONCE, count))]
         clients += batch
         count -= len(batch)
         for client in batch:
-            client.sendall(request(path))
+            client.sendall(workload.request())
         for client in batch:
-            if not right(read_answer(client)):
+            if not workload.right(read_answer(client)):
                 raise ConnectionError("not answered")
 
 

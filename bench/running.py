@@ -16,7 +16,7 @@ from pathlib import Path
 from bench import process
 from bench.machine import Cores, on_core
 from bench.servers import Place, Server
-from bench.workloads import Workload
+from bench.workloads import STATIC, Workload
 
 START_SECONDS = 20.0
 STOP_SECONDS = 5.0
@@ -43,6 +43,7 @@ def run(server: Server, workload: Workload, cores: Cores) -> Iterator[Running]:
     with tempfile.TemporaryDirectory(prefix=f"bench-{server.name}-") as directory:
         os.chmod(directory, 0o755)  # nginx's worker is another user
         place = Place(free_port(), Path(directory))
+        lay_out(place.directory)
         output = Path(directory, "output")
         with output.open("wb") as file:
             child = subprocess.Popen(
@@ -54,11 +55,19 @@ def run(server: Server, workload: Workload, cores: Cores) -> Iterator[Running]:
                 start_new_session=True,
             )
         try:
-            size = wait_for_answer(child, place.port, workload.path, output)
+            size = wait_for_answer(child, place.port, workload, output)
             require_depth(place.port, workload, size)
             yield Running(server, place.port, child.pid, size)
         finally:
             stop(child)
+
+
+def lay_out(directory: Path) -> None:
+    """The files of the static workloads."""
+    static = directory / "static"
+    static.mkdir()
+    for name, content in STATIC.items():
+        (static / name).write_bytes(content)
 
 
 def free_port() -> int:
@@ -67,20 +76,20 @@ def free_port() -> int:
         return port
 
 
-def wait_for_answer(child: subprocess.Popen[bytes], port: int, path: str, output: Path) -> int:
+def wait_for_answer(child: subprocess.Popen[bytes], port: int, workload: Workload, output: Path) -> int:
     """The size of the answer, once it is the right one."""
     deadline = time.monotonic() + START_SECONDS
     last = "it does not listen"
     while time.monotonic() < deadline and child.poll() is None:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=2) as client:
-                client.sendall(request(path))
+                client.sendall(workload.request())
                 answer = read_answer(client)
         except OSError as failure:
             last = str(failure)
         else:
             last = repr(answer[:300])
-            if right(answer):
+            if workload.right(answer):
                 return len(answer)
         time.sleep(0.05)
     tail = output.read_text(errors="replace").strip()[-800:]
@@ -91,7 +100,7 @@ def require_depth(port: int, workload: Workload, size: int) -> None:
     """Raises Unusable when part of a pipelined write stays unanswered (RFC 9112 9.3.2); bjoern answers one only."""
     data, wanted = b"", workload.depth
     with socket.create_connection(("127.0.0.1", port), timeout=2) as client:
-        client.sendall(request(workload.path) * wanted)
+        client.sendall(workload.request() * wanted)
         try:
             while len(data) < size * wanted and (chunk := client.recv(65536)):
                 data += chunk
@@ -100,15 +109,6 @@ def require_depth(port: int, workload: Workload, size: int) -> None:
     answered = data.count(b"HTTP/1.1 200")
     if answered != wanted:
         raise Unusable(f"answers {answered} of {wanted} requests written at once")
-
-
-def request(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
-
-
-def right(answer: bytes) -> bool:
-    head, _, body = answer.partition(b"\r\n\r\n")
-    return head.startswith(b"HTTP/1.1 200") and b"text/plain" in head.lower() and body == b"hello world"
 
 
 def read_answer(client: socket.socket) -> bytes:

@@ -61,7 +61,7 @@ def python(*words: str) -> list[str]:
     return [str(BIN / "python"), *words]
 
 
-def uvicorn(place: Place, app: str) -> list[str]:
+def uvicorn(place: Place, app: str, module: str = "asgi") -> list[str]:
     options = (
         "--loop uvloop --http httptools --lifespan off --no-proxy-headers --no-access-log --timeout-keep-alive 120"
     )
@@ -77,7 +77,7 @@ def uvicorn(place: Place, app: str) -> list[str]:
         "--log-level",
         "error",
     ]
-    return python("-m", "uvicorn", f"asgi:{app}", *where, *options.split())
+    return python("-m", "uvicorn", f"{module}:{app}", *where, *options.split())
 
 
 def granian(place: Place, app: str) -> list[str]:
@@ -114,18 +114,43 @@ def floor(place: Place, app: str) -> list[str]:
     return [sys.executable, str(HERE / "floor.py"), str(place.port)]  # needs nothing that is installed
 
 
+def starlette(place: Place, app: str) -> list[str]:
+    return uvicorn(place, "app", "starlette_app")
+
+
 HELLO = {"hello": "hello", "hello-async": "hello"}
 WAITING = HELLO | {"suspend": "suspend"}
+REQUESTS = {"params": "params", "form": "form", "upload": "upload"}
+FILES = {"static": "static"}
 
 SERVERS = (
-    Server(SUBJECT, "this checkout", gkore, WAITING, binary=lambda: shutil.which(str(BIN / "gkore"))),
+    Server(
+        SUBJECT, "this checkout", gkore, WAITING | REQUESTS | FILES, binary=lambda: shutil.which(str(BIN / "gkore"))
+    ),
     Server("uvicorn", "raw ASGI, httptools, uvloop", uvicorn, WAITING, ("uvicorn[standard]",)),
+    Server(
+        "starlette",
+        "Starlette on the same uvicorn",
+        starlette,
+        REQUESTS,
+        ("starlette", "python-multipart", "uvicorn[standard]"),
+    ),
     Server("granian", "WSGI, one blocking thread", granian, HELLO, ("granian",)),
     Server("bjoern", "WSGI in C on libev", bjoern, HELLO, ("bjoern",)),
     Server("gunicorn", "WSGI, -k gevent", gunicorn, WAITING, ("gunicorn>=25", "gevent>=26.4", "packaging")),
-    Server("nginx", "`return 200`, no application", nginx, HELLO, binary=lambda: shutil.which("nginx")),
     Server(
-        "kore", "Kore's C core, $KORE_BIN", kore, WAITING, binary=lambda: shutil.which(os.environ.get("KORE_BIN", ""))
+        "nginx",
+        "`return 200`, no application; files by sendfile",
+        nginx,
+        HELLO | FILES,
+        binary=lambda: shutil.which("nginx"),
+    ),
+    Server(
+        "kore",
+        "Kore's C core, $KORE_BIN",
+        kore,
+        WAITING | REQUESTS | FILES,
+        binary=lambda: shutil.which(os.environ.get("KORE_BIN", "")),
     ),
     Server(
         "floor",

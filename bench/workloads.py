@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import urlencode
 
 # What Firefox sends for a page of its own site: ten headers beside Host, 560 bytes.
 BROWSER = {
@@ -41,6 +42,11 @@ class Workload:
     doc: str
     app: str = "hello"
     """Which application answers: a key of every server's ``apps``; a server without it sits this workload out."""
+    target: str = ""
+    """What is asked for, when it isn't /APP."""
+    form: tuple[str, bytes] | None = None
+    """Content type and body of a POST; None is a GET."""
+    answer: bytes = b"hello world"
     load: Literal["wrk", "idle"] = "wrk"
     connections: int = 64
     depth: int = 1
@@ -50,12 +56,36 @@ class Workload:
 
     @property
     def path(self) -> str:
-        return f"/{self.app}"
+        return self.target or f"/{self.app}"
+
+    def request(self) -> bytes:
+        """One request, as the probe sends it."""
+        kind, body = self.form or ("", b"")
+        head = f"{'POST' if self.form else 'GET'} {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        if self.form:
+            head += f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+        return head.encode() + b"\r\n" + body
+
+    def right(self, answer: bytes) -> bool:
+        """Whether this is the answer that all servers must give."""
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return head.startswith(b"HTTP/1.1 200") and b"text/plain" in head.lower() and body == self.answer
 
     @property
     def unit(self) -> str:
         return "KiB/connection" if self.load == "idle" else "CPU us/request"
 
+
+URLENCODED = "application/x-www-form-urlencoded"
+TEXT = "The quick brown fox jumps over the lazy dog. " * 22
+FORM = urlencode({"id": "4711", "name": "Ada Lovelace", "text": TEXT}).encode()
+MEBIBYTE = bytes(range(256)) * 4096
+UPLOAD = (
+    b'--bench-boundary\r\nContent-Disposition: form-data; name="file"; filename="f.bin"\r\n'
+    b"Content-Type: application/octet-stream\r\n\r\n" + MEBIBYTE + b"\r\n--bench-boundary--\r\n"
+)
+STATIC = {"1k.txt": b"x" * 1024, "1m.txt": b"x" * 1048576}
+"""The files that every server finds below static/ in its directory."""
 
 HELLO_GOALS = (Goal("uvicorn", 0.75), Goal("granian", 0.85))
 
@@ -68,5 +98,46 @@ WORKLOADS = (
     Workload("idle", "10,000 idle keep-alive connections", load="idle", connections=10_000, goals=(Goal("", 10),)),
     Workload(
         "fresh", "a new connection for every request", headers={"Connection": "close"}, goals=(Goal("uvicorn", 0.9),)
+    ),
+    Workload(
+        "params",
+        "three validated parameters in the query string",
+        app="params",
+        target="/params?id=4711&name=Ada+Lovelace&page=12&ignored=1",
+        answer=b"4711 Ada Lovelace 12",
+        goals=(Goal("starlette", 0.6),),
+    ),
+    Workload(
+        "form",
+        "a form of 1 KiB, three validated fields",
+        app="form",
+        form=(URLENCODED, FORM),
+        answer=f"4711 Ada Lovelace {len(TEXT)}".encode(),
+        goals=(Goal("starlette", 0.6),),
+    ),
+    Workload(
+        "upload",
+        "a file of 1 MiB as multipart form",
+        app="upload",
+        connections=16,
+        form=("multipart/form-data; boundary=bench-boundary", UPLOAD),
+        answer=b"1048576",
+    ),
+    Workload(
+        "static-1k",
+        "a file of 1 KiB",
+        app="static",
+        target="/static/1k.txt",
+        answer=STATIC["1k.txt"],
+        goals=(Goal("nginx", 2.0),),
+    ),
+    Workload(
+        "static-1m",
+        "a file of 1 MiB",
+        app="static",
+        target="/static/1m.txt",
+        connections=16,
+        answer=STATIC["1m.txt"],
+        goals=(Goal("nginx", 0.9, "rate"),),
     ),
 )

@@ -1,6 +1,12 @@
--- Arguments: how many requests to write at once. Prints one line of JSON when done.
+-- Arguments: how many requests to write at once, and the file that holds the body of a POST. Prints one line of JSON when done.
 
 function init(args)
+  if args[2] then
+    local file = io.open(args[2], "rb")
+    wrk.method = "POST"
+    wrk.body = file:read("*a")
+    file:close()
+  end
   local block = wrk.format():rep(tonumber(args[1]) or 1)
   -- wrk builds its request once from wrk.format and then runs without Lua, as long as no `request` function exists
   wrk.format = function() return block end

@@ -17,3 +17,28 @@ async def suspend(req):
     await kore.suspend(1)
     req.response_header("content-type", "text/plain")
     req.response(200, b"hello world")
+
+
+def params(req):
+    req.populate_get()
+    req.response_header("content-type", "text/plain")
+    req.response(200, f"{req.argument('id')} {req.argument('name')} {req.argument('page')}".encode())
+
+
+def form(req):
+    req.populate_post()
+    req.response_header("content-type", "text/plain")
+    req.response(200, f"{req.argument('id')} {req.argument('name')} {len(req.argument('text'))}".encode())
+
+
+def upload(req):
+    req.populate_multi()
+    file = req.file_lookup("file")
+    size = 0
+    while True:
+        length, _ = file.read(1024)
+        if not length:
+            break
+        size += length
+    req.response_header("content-type", "text/plain")
+    req.response(200, str(size).encode())
