@@ -216,7 +216,7 @@ SETTINGS = (
     listing("websocket_origin", kinds.WORD, "origin",
         "Origins that may open websockets; default all.", since="gkore"),
     setting("websocket_bus", TEXT, "",
-        "What carries broadcasts between hosts: redis://HOST or postgres DATABASE.", since="gkore", later=WEBSOCKETS),
+        "What carries broadcasts between hosts: redis://HOST or postgres DATABASE.", since="gkore"),
     # others
     setting("pgsql_conn_max", number(0, U16), 2, "Connections per database and worker; 0: no limit.", later=DATABASE),
     setting("pgsql_queue_limit", number(0, U32), 1000,

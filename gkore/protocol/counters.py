@@ -42,6 +42,10 @@ class Cell(IntEnum):
     """Requests in the second before the last beat."""
     LATE = 14
     """How often the master found the hub blocked."""
+    CLUSTER_LOST = 15
+    """Broadcasts that did not reach other hosts or this one."""
+    CLUSTER_LAG = 16
+    """Milliseconds that the last one was on its way, by both hosts' clocks."""
 
 
 class Counters:

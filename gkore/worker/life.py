@@ -107,6 +107,7 @@ class Worker:
             failures.show = errorpage.answer
         self._configure()
         tasks.begin()
+        self.cluster = cluster.start(self.application.settings.websocket_bus, self.audience)
         for acceptor in self.acceptors:
             acceptor.start()
         self.counters[Cell.PID] = os.getpid()
@@ -242,6 +243,8 @@ class Worker:
             connection.close()
 
     def _teardown(self) -> None:
+        if self.cluster is not None:
+            self.cluster.stop()
         for access_log in self.logs:
             access_log.flush()
         if self.reason == "reload":
