@@ -25,7 +25,7 @@ from gkore import log
 from gkore.protocol.bus import Envelope, Kind
 from gkore.protocol.counters import BEAT_TIME, Cell
 from gkore.protocol.slot import Exit
-from gkore.worker import broadcast, bus, errorpage, failures, stacks, tasks
+from gkore.worker import broadcast, bus, cluster, errorpage, failures, stacks, tasks
 from gkore.worker.acceptor import Acceptor
 from gkore.worker.accesslog import AccessLog
 from gkore.worker.broadcast import Audience
