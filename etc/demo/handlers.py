@@ -1,5 +1,6 @@
 """The demo site: every handler uses only what Kore's own Python API has."""
 
+from hashlib import sha256
 from html import escape
 from pathlib import Path
 
@@ -72,6 +73,26 @@ def submit(req):
         answer(req, f"Thank you, {name}", f"<p>You wrote:</p><blockquote>{escape(text)}</blockquote>" + BACK)
 
 
+def upload_form(req):
+    answer(req, "A file", UPLOAD)
+
+
+def upload(req):
+    req.populate_multi()
+    file = req.file_lookup("file")
+    if file is None:
+        answer(req, "No file", "<p>Choose one, please.</p>" + UPLOAD)
+        return
+    size, seen = 0, sha256()
+    while True:
+        length, data = file.read(65536)
+        if not length:
+            break
+        size += length
+        seen.update(data)
+    answer(req, file.filename, f"<p>{size} bytes, SHA-256 <code>{seen.hexdigest()}</code></p>" + BACK)
+
+
 # -- pages
 
 BACK = '<p><a href="/">back</a></p>'
@@ -85,10 +106,20 @@ INDEX = """
   don't pass: the handler never sees them</li>
   <li><a href="/square/12">/square/12</a> a regular expression; its group is an argument</li>
   <li><a href="/form">/form</a> a form, posted back</li>
+  <li><a href="/upload">/upload</a> a file, read in pieces</li>
   <li><a href="/nothing">/nothing</a> a path without a route: 404</li>
 </ul>
 <p>Handlers: <code>etc/demo/handlers.py</code>. Routes and validators: <code>etc/kore.conf</code>.</p>
 """
+UPLOAD = (
+    """
+<form method="post" action="/upload" enctype="multipart/form-data">
+  <label>File, up to 10 MiB <input type="file" name="file" required></label>
+  <button>Send</button>
+</form>
+"""
+    + BACK
+)
 FORM = (
     """
 <form method="post" action="/form">
