@@ -14,7 +14,7 @@ import pytest
 from pages import free_port
 from websockets.sync.client import connect
 
-from gkore.testing.server import Server, server
+from gkore.testing.server import Server, server, until
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 Start = Callable[..., Server]
@@ -129,3 +129,5 @@ def test_rest(start: Start, tmp_path: Path) -> None:
     assert up.get("/notes/1").json()["title"] == "it's milk"
     assert up.get("/notes/1", "DELETE").status == 204
     assert json.loads(up.get("/notes/1").body) == {"error": "no such note"}
+    assert up.stop() == 0
+    until(lambda: not (tmp_path / "data" / "postmaster.pid").exists(), "PostgreSQL to end, too")

