@@ -121,10 +121,10 @@ class RequestParser(Generic[H]):
 
     def feed(self, data: bytes) -> None:
         """Take what the socket gave. ProtocolError when a rule is broken; the parser is of no use after that."""
-        # The common chunk is one whole request whose fields were seen before: no search for its end is needed.
-        if self.head is None and not self.partial and len(data) <= self._whole_max:
+        if self.head is None and not self.partial:
+            # The common chunk is one whole request whose fields were seen before: no search for its end is needed.
             text, _, block = data.partition(b"\r\n")
-            fields = kept(block)
+            fields = kept(block) if len(data) <= self._whole_max else None
             if fields is not None and text:
                 judge = self._judge
                 try:
@@ -143,9 +143,43 @@ class RequestParser(Generic[H]):
                 judge.pending.append(None)
                 self.complete.append(head)
                 return
+            data = self._feed_many(data)
         rest = data
         while rest:
             rest = self._feed_head(rest) if self.head is None else self._feed_body(self.head, rest)
+
+    def _feed_many(self, data: bytes) -> bytes:
+        """Take the whole requests with known fields that ``data`` begins with, a pipeline's; the rest is returned."""
+        heads: list[H] = []
+        at = 0
+        while (end := data.find(b"\r\n\r\n", at) + 4) > 3:
+            middle = data.find(b"\r\n", at)
+            fields = kept(data[middle + 2 : end])
+            line = known_lines.get(data[at:middle])
+            if fields is None or line is None or (fields.host is None and line.minor) or end - at > self._whole_max:
+                break
+            head = self._new_head()
+            head.line = line
+            head.fields = fields
+            heads.append(head)
+            at = end
+            if fields.closes or not line.minor:
+                head.keep_alive = fields.keeps and not fields.closes
+                if not head.keep_alive:
+                    break
+        if not heads:
+            return data
+        judge = self._judge
+        judge.pending.extend([None] * (len(heads) - 1))
+        try:
+            judge.feed(data[:at])
+        except (HttpParserError, HttpParserUpgrade) as stop:
+            self._stopped(stop, data)
+        if judge.pending:
+            raise ProtocolError(400, "heads whose end is in doubt")
+        judge.pending.append(None)
+        self.complete += heads
+        return data[at:]
 
     def resume(self) -> None:
         """The websocket upgrade was not taken: what came behind that head is HTTP after all."""
@@ -212,7 +246,7 @@ class RequestParser(Generic[H]):
             raise ProtocolError(414 if len(text) * 2 > len(raw) else 431, f"head over {limits.header_bytes} bytes")
         head = self._new_head()
         line = head.line = read_line(text)
-        fields = head.fields = Fields(block)
+        fields = head.fields = kept(block) or Fields(block)
         if len(fields) > limits.headers:
             raise ProtocolError(431, f"more than {limits.headers} header fields")
         if fields.host is None and line.minor:
