@@ -74,7 +74,7 @@ def test_every_link_of_the_page_answers(port: int) -> None:
     assert status == 200
     links = [html.unescape(link) for link in re.findall(r'href="(/[^"]*)"', page)]
     assert {link: ask(port, link)[0] for link in links} == {link: 404 if link == "/nothing" else 200 for link in links}
-    assert len(links) == 8
+    assert len(links) == 9
 
 
 @pytest.mark.parametrize(

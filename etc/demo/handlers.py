@@ -107,6 +107,7 @@ INDEX = """
   <li><a href="/square/12">/square/12</a> a regular expression; its group is an argument</li>
   <li><a href="/form">/form</a> a form, posted back</li>
   <li><a href="/upload">/upload</a> a file, read in pieces</li>
+  <li><a href="/chat">/chat</a> websockets: two tabs talk, on whichever workers they are</li>
   <li><a href="/nothing">/nothing</a> a path without a route: 404</li>
 </ul>
 <p>Handlers: <code>etc/demo/handlers.py</code>. Routes and validators: <code>etc/kore.conf</code>.</p>
