@@ -93,8 +93,8 @@ class Awaitable:
     def wait(self) -> Any:
         raise NotImplementedError
 
-    def __await__(self) -> Iterator[Any]:
-        return self
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self  # type: ignore[return-value]  # an iterator does; the type that checkers expect is this one
 
     def __iter__(self) -> Iterator[Any]:
         return self

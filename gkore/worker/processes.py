@@ -14,7 +14,7 @@ import ctypes
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 from time import monotonic
 from typing import Any, NoReturn
@@ -138,21 +138,21 @@ class Proc:
 class Output(bytes):
     """Bytes that are there already and can be awaited."""
 
-    def __await__(self) -> Iterator[Any]:
+    def __await__(self) -> Generator[Any, Any, Any]:
         return bridge.given(bytes(self))
 
 
 class EndOfOutput(Output):
     """No bytes, and None to who awaits it."""
 
-    def __await__(self) -> Iterator[Any]:
+    def __await__(self) -> Generator[Any, Any, Any]:
         return bridge.given(None)
 
 
 class ExitCode(int):
     """A number that is there already and can be awaited."""
 
-    def __await__(self) -> Iterator[Any]:
+    def __await__(self) -> Generator[Any, Any, Any]:
         return bridge.given(int(self))
 
 

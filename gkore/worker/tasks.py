@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 import atexit
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any
 
@@ -201,7 +201,7 @@ class Results(list[Any]):
 
     __slots__ = ()
 
-    def __await__(self) -> Iterator[Any]:
+    def __await__(self) -> Generator[Any, Any, Any]:
         return bridge.given(self)
 
 
