@@ -20,7 +20,10 @@ socket_wrap = wrap
 thread = Thread
 dblisten = Listener
 
-pylock, pyqueue, pyproc, pysocket = Lock, Queue, Proc, Socket
+pylock = Lock
+pyqueue = Queue
+pyproc = Proc
+pysocket = Socket
 """The types, under the names that Kore's C code gives them."""
 
 

@@ -10,5 +10,7 @@ http_request = Request
 http_file = HttpFile
 connection = Peer
 
-pyhttp_request, pyhttp_file, pyconnection = Request, HttpFile, Peer
+pyhttp_request = Request
+pyhttp_file = HttpFile
+pyconnection = Peer
 """As the C code calls them."""
