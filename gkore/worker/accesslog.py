@@ -19,11 +19,13 @@ PIECES_MAX = 2048
 class AccessLog:
     """One log file of one worker; domains that name the same file share it."""
 
-    __slots__ = ("_file", "_form", "_json", "_pieces")
+    __slots__ = ("_file", "_form", "_json", "_pieces", "timed")
 
     def __init__(self, file: LogFile, form: str, worker: int) -> None:
         self._file = file
         self._json = JsonLines(worker) if form == "json" else None
+        self.timed = form == "json"
+        """It tells how long requests took: their ``begun`` must be set."""
         self._form: Lines | JsonLines = self._json or Lines(form == "combined")
         self._form.tick(time())
         self._pieces: list[bytes] = []

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Coroutine
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import gevent
 
-from gkore import log
+from gkore import log as lines
 from gkore.errors import ProtocolError
 from gkore.worker import bridge, failures, streaming
+from gkore.worker.accesslog import AccessLog
 from gkore.worker.body import Spool
 from gkore.worker.plan import call, run_one
 
@@ -40,6 +42,11 @@ def dispatch(request: Request) -> None:
         else:
             call(action.handler, request)
         return
+    if plan.only_log is not None and action.handler is not None:
+        logged(request, plan.only_log)
+        return
+    if plan.log is not None and plan.log.timed:
+        request.begun = perf_counter()
     try:
         if action.handler is None:
             request.fail(action.status, action.headers)
@@ -56,12 +63,29 @@ def dispatch(request: Request) -> None:
         plan.leave(request)
 
 
+def logged(request: Request, log: AccessLog) -> None:
+    """The commonest plan, a log and nothing else, without the steps that it does not take."""
+    action = request.action
+    if log.timed:
+        request.begun = perf_counter()
+    try:
+        result = action.handler(request, *action.groups)
+        if result is not None:
+            finish(result)
+        if not request.status:
+            unanswered(request)
+    except BaseException as failure:
+        failed(request, failure)
+    if request.status:
+        log.take(request)
+
+
 def unanswered(request: Request) -> None:
     """The handler is done and nothing was sent: what it left to be streamed, or a 500, where Kore's client waits on."""
     if request.stream is not None:
         streaming.send(request, request.stream)
     elif not request.connection.lost:
-        log.error(f"handler {request.action.name} for {request.line.path} ended without calling req.response")
+        lines.error(f"handler {request.action.name} for {request.line.path} ended without calling req.response")
         request.fail(500)
 
 

@@ -5,7 +5,6 @@ Other servers make plain Requests, which know nothing of either.
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import Any
 
 from gkore.worker import compression
@@ -15,19 +14,27 @@ from gkore.worker.streaming import Stream
 UNCOMPRESSED = frozenset((*range(100, 200), 204, 206, 304))
 
 
-class FilteredRequest(Request):
-    """A request whose answer is measured, and compressed where its route wants that."""
+class LoggedRequest(Request):
+    """A request whose answer is measured for the access log."""
+
+    def response(self, status: int, body: Any = None) -> bool:
+        """As Request.response."""
+        if body.__class__ is bytes:
+            self.sent = len(body)
+        elif isinstance(body, str):
+            self.sent = len(body.encode())
+        return Request.response(self, status, body)
+
+
+class FilteredRequest(LoggedRequest):
+    """One whose answer is also compressed, where its route wants that."""
 
     def response(self, status: int, body: Any = None) -> bool:
         """As Request.response."""
         plan = getattr(self, "action", None) and self.action.plan
         if plan is not None and plan.compress and not self.status:
             body = self._compressed(status, body)
-        if body.__class__ is bytes:
-            self.sent = len(body)
-        elif isinstance(body, str):
-            self.sent = len(body.encode())
-        done = super().response(status, body)
+        done = LoggedRequest.response(self, status, body)
         if self.stream is not None and plan is not None and plan.compress:
             self._compress_stream(self.stream)
         return done
@@ -52,10 +59,3 @@ class FilteredRequest(Request):
             self._extra = lines
             return compression.compress(bytes(content), coding) if coding else content
         return body
-
-
-class TimedRequest(FilteredRequest):
-    """One whose log line says how long it took."""
-
-    def __init__(self) -> None:
-        self.begun = perf_counter()

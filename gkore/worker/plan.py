@@ -38,6 +38,7 @@ class Plan:
         "on_body_chunk",
         "on_free",
         "on_headers",
+        "only_log",
     )
 
     def __init__(self, gates: Iterable[Gate] = (), log: AccessLog | None = None, compress: bool = False) -> None:
@@ -50,6 +51,8 @@ class Plan:
         self.on_headers: Function | None = None
         self.on_body_chunk: Function | None = None
         self.on_free: Function | None = None
+        self.only_log = log if not self._gates and not compress else None
+        """The log, when there is nothing else to do."""
 
     def limit(self, route: Route) -> None:
         """Take over what ``route`` says about itself."""
@@ -59,6 +62,8 @@ class Plan:
         if options.get("concurrency"):
             self._concurrency = Concurrency(options["concurrency"])
         self.on_headers, self.on_body_chunk, self.on_free = route.on_headers, route.on_body_chunk, route.on_free
+        if self._timeout or self._concurrency or self.on_free or self.eager:
+            self.only_log = None
 
     @property
     def eager(self) -> bool:

@@ -16,7 +16,7 @@ from gkore.worker.accesslog import AccessLog, access_log
 from gkore.worker.body import Storage
 from gkore.worker.filemap import FileMap, StaticPath
 from gkore.worker.files import Files
-from gkore.worker.filtered import FilteredRequest, TimedRequest
+from gkore.worker.filtered import FilteredRequest, LoggedRequest
 from gkore.worker.limits import TokenBuckets
 from gkore.worker.plan import Gate, Plan, prerequest
 from gkore.worker.request import Request
@@ -52,10 +52,9 @@ class Planner:
     def request(self, domains: Iterable[Domain]) -> type[Request]:
         """The kind of requests that a server with these domains makes."""
         declared = list(domains)
-        if any(domain.accesslog for domain in declared) and self._settings.accesslog_format == "json":
-            return TimedRequest
-        compressed = any(self._compressed(domain, route) for domain in declared for route in (None, *domain.routes))
-        return FilteredRequest if compressed or any(domain.accesslog for domain in declared) else Request
+        if any(self._compressed(domain, route) for domain in declared for route in (None, *domain.routes)):
+            return FilteredRequest
+        return LoggedRequest if any(domain.accesslog for domain in declared) else Request
 
     def bare(self, domain: Domain) -> Plan | None:
         """The plan of answers that no route gives: redirects, 404."""
@@ -83,6 +82,8 @@ class Planner:
             return None
         plan = Plan(gates, log, compressed)
         plan.limit(route)
+        if self.storage.threshold:
+            plan.only_log = None
         return plan
 
     def handler(self, route: Route) -> Function | None:
