@@ -16,8 +16,9 @@ from gkore.conf.kinds import BIT, PATH, TEXT, YES_NO, choice, number
 from gkore.conf.row import Argument, Context, Row, listing, option, row, setting
 
 U16, U32, U63 = 2**16 - 1, 2**32 - 1, 2**63 - 1
-TLS, AUTH, FILES, LOGS, WEBSOCKETS = "TLS", "authentication", "static files", "access logs", "websockets"
-DATABASE, CLIENT, WATCHDOG, LIMITS, ACME = "PostgreSQL", "the HTTP client", "the watchdog", "limits of routes", "ACME"
+AUTH, FILES, LOGS, WEBSOCKETS = "authentication", "static files", "access logs", "websockets"
+DATABASE, CLIENT, LIMITS, ACME = "PostgreSQL", "the HTTP client", "limits of routes", "ACME"
+KEYS = "keys apart from code"
 
 
 def usable_cpus() -> int:
@@ -47,7 +48,7 @@ STRUCTURE = (
         "Listen on an address; at the top (Kore 3) for the server `default`. callback(connection) sees each client."),
     row("unix", "top server", "path:file [callback]",
         "Listen on a UNIX socket; a leading @ makes an abstract name.", aliases=("bind_unix",)),
-    row("tls", "server", "yes|no", "Whether this server speaks TLS; default yes.", since="4.0", later=TLS),
+    row("tls", "server", "yes|no", "Whether this server speaks TLS; default yes.", since="4.0"),
     row("proxy_protocol", "server", "yes|no",
         "Expect the PROXY protocol from every client.", since="gkore"),
     # processes
@@ -56,8 +57,8 @@ STRUCTURE = (
     row("root", "top privsep", "directory:place",
         "The directory that a process is confined to; at the top: the workers.", aliases=("chroot",)),
     row("skip", "privsep", "chroot...", "What this process does not do.", since="4.2"),
-    row("keymgr_runas", "top", "user", "As runas in `privsep keymgr`.", later=TLS),
-    row("keymgr_root", "top", "directory:place", "As root in `privsep keymgr`.", later=TLS),
+    row("keymgr_runas", "top", "user", "As runas in `privsep keymgr`.", later=KEYS),
+    row("keymgr_root", "top", "directory:place", "As root in `privsep keymgr`.", later=KEYS),
     row("acme_runas", "top", "user", "As runas in `privsep acme`.", since="4.0", later=ACME),
     row("acme_root", "top", "directory:place", "As root in `privsep acme`.", since="4.0", later=ACME),
     # validators and authentication
@@ -72,11 +73,11 @@ STRUCTURE = (
     row("domain", "top", "name", "A virtual host: a name, or a shell pattern such as *.example.com.", opens="domain"),
     row("attach", "domain", "server:name",
         "The server of this domain; not needed when there is only one.", since="4.0"),
-    row("certfile", "domain", "file:pem", "The certificate chain, PEM.", later=TLS),
-    row("certkey", "domain", "file:pem", "The private key, PEM.", later=TLS),
+    row("certfile", "domain", "file:pem", "The certificate chain, PEM."),
+    row("certkey", "domain", "file:pem", "The private key, PEM."),
     row("acme", "domain", "yes|no", "Get the certificate by ACME.", since="4.0", later=ACME),
-    row("client_verify", "domain", "ca [crl]", "Ask clients for a certificate signed by one of these.", later=TLS),
-    row("client_verify_depth", "domain", "depth", "The longest chain of a client's certificate; default 1.", later=TLS),
+    row("client_verify", "domain", "ca [crl]", "Ask clients for a certificate signed by one of these."),
+    row("client_verify_depth", "domain", "depth", "The longest chain of a client's certificate; default 1."),
     row("accesslog", "domain", "file:log", "Log every request of this domain; - is stdout."),
     row("redirect", "domain", "path:regex status target",
         "Answer with 3xx before any route is tried; target may hold $1..$14 and $qs.", since="4.0"),
@@ -144,26 +145,26 @@ SETTINGS = (
     setting("worker_drain_time", number(0, 86400), 30,
         "Seconds that requests in flight get at stop and reload.", since="gkore"),
     setting("worker_block_warn", number(0, U32), 1000,
-        "Milliseconds after which a worker's loop counts as blocked; 0: never.", since="gkore", later=WATCHDOG),
+        "Milliseconds after which a worker's loop counts as blocked; 0: never.", since="gkore"),
     setting("worker_timeout", number(0, U32), 30,
-        "Seconds after which a blocked worker is replaced; 0: never.", since="gkore", later=WATCHDOG),
+        "Seconds after which a blocked worker is replaced; 0: never.", since="gkore"),
     setting("max_requests", number(0, U63), 0,
-        "Requests after which a worker is replaced; 0: never.", since="gkore", later="worker recycling"),
+        "Requests after which a worker is replaced; 0: never.", since="gkore"),
     setting("worker_rss_max", number(0, U63), 0,
-        "Bytes of memory after which a worker is replaced; 0: never.", since="gkore", later="worker recycling"),
+        "Bytes of memory after which a worker is replaced; 0: never.", since="gkore"),
     setting("socket_backlog", number(0, U32), 5000, "Connections that may wait to be accepted, per listening socket."),
     setting("pidfile", PATH, "kore.pid", "Where the master writes its process id."),
     setting("control", PATH, "",
-        "The control socket; default: beside the pidfile.", since="gkore", later="gkore reload, stop, status"),
+        "The control socket; default: beside the pidfile.", since="gkore"),
     setting("metrics", kinds.ADDRESS, "",
-        "Serve metrics for Prometheus at this address.", since="gkore", later="metrics"),
+        "Serve metrics for Prometheus at this address.", since="gkore"),
     setting("seccomp_tracing", YES_NO, False,
         "Log forbidden system calls instead of ending the worker.", since="4.0", later="the sandbox"),
     setting("task_threads", number(0, 255), 2, "Threads for tasks of C modules: accepted, without effect."),
     # TLS
-    setting("tls_version", choice("both", "1.3", "1.2"), "both", "The versions of TLS to speak.", later=TLS),
-    setting("tls_cipher", TEXT, "", "Ciphers, in OpenSSL's notation.", later=TLS),
-    setting("tls_dhparam", kinds.FILE, "", "Diffie-Hellman parameters, PEM; not needed.", later=TLS),
+    setting("tls_version", choice("both", "1.3", "1.2"), "both", "The versions of TLS to speak."),
+    setting("tls_cipher", TEXT, "", "Ciphers, in OpenSSL's notation."),
+    setting("tls_dhparam", kinds.FILE, "", "Diffie-Hellman parameters, PEM; not needed."),
     setting("rand_file", PATH, "", "A seed for random numbers: accepted, without effect (the kernel's are used)."),
     setting("acme_email", kinds.WORD, "", "Whom the ACME provider may write to.", since="4.0", later=ACME),
     setting("acme_provider", kinds.WORD, "https://acme-v02.api.letsencrypt.org/directory",

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from gkore.conf import declarations
 from gkore.conf.application import Application
+from gkore.conf.certificates import make_contexts
 from gkore.conf.diagnostics import Mistake
 from gkore.conf.kinds import unknown_user
 from gkore.conf.site import Domain, Filemap, Privsep, Server
@@ -22,6 +23,8 @@ def inspect(application: Application) -> Iterator[Mistake]:
             yield from files(application, filemap)
         if not application.is_spoiled(domain):
             yield from certificates(application, domain)
+    for domain, wrong in make_contexts(application.site, application.settings):
+        yield application.mistake(domain.place, wrong, "a certificate chain and its key, unencrypted, as PEM files")
     for server in application.site.servers.values():
         if not server.binds and not application.is_spoiled(server):
             yield from addresses(application, server)
@@ -32,9 +35,8 @@ def inspect(application: Application) -> Iterator[Mistake]:
 def unprotected(application: Application) -> Iterator[str]:
     """What the site relies on for its safety and gkore can't give yet: to serve it without would betray it."""
     for domain in application.site.domains:
-        servers = [application.site.servers[name] for name in domain.servers]
-        if any(server.tls or (server.tls is None and (domain.certfile or domain.acme)) for server in servers):
-            yield f"{domain.place}: domain {domain.name} is to be served over TLS, which is not built yet (tls no)"
+        if domain.acme and not domain.certfile:
+            yield f"{domain.place}: domain {domain.name} is to get its certificate by ACME, which is not built yet"
 
 
 def settle(application: Application) -> Iterator[Mistake]:

@@ -196,6 +196,8 @@ class Domain:
     client_verify: str = ""
     client_crl: str = ""
     client_verify_depth: int = 1
+    context: Any = None
+    """The ssl.SSLContext made of these (``conf.certificates``)."""
     accesslog: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     place: Place = NOWHERE

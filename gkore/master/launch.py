@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from setproctitle import setproctitle
 
 from gkore import log
+from gkore.conf.certificates import speaks_tls
 from gkore.errors import StartError
 from gkore.master.birth import RunWorker
 from gkore.master.control import Control, beside
@@ -116,9 +117,8 @@ class Launch:
     def _url(self, address: Address) -> str:
         if address.bind.path:
             return str(address.bind)
-        site, server = self.application.site, address.server
-        certified = any(domain.certfile or domain.acme for domain in site.domains_of(server.name))
-        return f"{'https' if server.tls or (server.tls is None and certified) else 'http'}://{address.bind}"
+        tls = speaks_tls(self.application.site, address.server)
+        return f"{'https' if tls else 'http'}://{address.bind}"
 
     def _hook(self, name: str, *arguments: object) -> None:
         function = self.application.hook(name)

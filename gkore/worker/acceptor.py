@@ -11,8 +11,8 @@ from gevent import get_hub
 
 from gkore import log
 from gkore.worker import failures
-from gkore.worker.connection import READ, Connection
-from gkore.worker.proxied import ProxiedConnection
+from gkore.worker.connection import READ
+from gkore.worker.tls import kind_of
 
 if TYPE_CHECKING:
     from gkore.conf.site import Function
@@ -50,7 +50,7 @@ class Acceptor:
         self._maximum = maximum
         self._burst = burst
         self._callback = callback
-        self._kind: type[Connection] = ProxiedConnection if service.server.proxy_protocol else Connection
+        self._kind = kind_of(service)
         loop = get_hub().loop
         self._watcher: Any = loop.io(listener.fileno(), READ)
         self._pause: Any = loop.timer(SHORTAGE_PAUSE)

@@ -22,6 +22,7 @@ from gevent._hub_local import get_hub_if_exists
 from gevent.event import Event
 
 from gkore import log
+from gkore.conf.certificates import speaks_tls
 from gkore.protocol.bus import Envelope, Kind
 from gkore.protocol.counters import BEAT_TIME, Cell
 from gkore.protocol.slot import Exit
@@ -33,6 +34,7 @@ from gkore.worker.objects import Inbox
 from gkore.worker.planner import Planner
 from gkore.worker.pulse import Pulse
 from gkore.worker.service import Fleet, Service
+from gkore.worker.tls import Greeter
 
 if TYPE_CHECKING:
     from gkore.conf.application import Application
@@ -134,7 +136,11 @@ class Worker:
         for service in self.services:
             if service.server is server:
                 return service
-        service = Service(self.application.site, server, self.application.settings, self.fleet, self.planner)
+        site = self.application.site
+        tls = speaks_tls(site, server)
+        service = Service(site, server, self.application.settings, self.fleet, self.planner, tls)
+        if tls:
+            service.greeter = Greeter(service)
         self.services.append(service)
         return service
 

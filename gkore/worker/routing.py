@@ -230,6 +230,10 @@ class Hosts:
         self._compiled = [(re.compile(translate(domain.name.lower())), Host(domain, planner)) for domain in domains]
         self.known: dict[bytes | None, Host] = {}
 
+    def all(self) -> list[Host]:
+        """Every domain, in the order of declaration."""
+        return [host for _, host in self._compiled]
+
     def find(self, field: bytes | None) -> Host:
         """The domain for a Host field; ``known`` holds those that were asked for before.
 

@@ -80,6 +80,8 @@ class Service:
         self.params_max: int = settings.http_params_max
         self.cookies_max: int = settings.http_cookies_max
         self.pretty: bool = settings.http_pretty_error
+        self.greeter: Any = None
+        """A ``tls.Greeter``, when this server speaks TLS."""
         self.closing = False
         """Every connection closes after the response that it is waiting for."""
         self.parsers: list[RequestParser[Request]] = []
@@ -122,3 +124,5 @@ class Service:
         """From now on every response says ``connection: close`` and means it."""
         self.heads.keep = self.heads.close
         self.closing = True
+        if self.greeter is not None:
+            self.greeter.drain()

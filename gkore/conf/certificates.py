@@ -1,0 +1,92 @@
+"""From a domain's certificate, key and settings to the context that its TLS connections are made with.
+
+Contexts are made by whoever reads the conf, before a worker is forked: while the key can still be read, and so that all
+workers share the keys of session tickets. Domains that say the same share one context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from gkore.conf.site import Domain, Server, Site
+
+if TYPE_CHECKING:
+    import ssl  # otherwise only when it is needed: the standard library is patched between
+
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""For TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 4.2)."""
+VERSIONS = {"both": ("TLSv1_2", "TLSv1_3"), "1.2": ("TLSv1_2", "TLSv1_2"), "1.3": ("TLSv1_3", "TLSv1_3")}
+
+
+def speaks_tls(site: Site, server: Server) -> bool:
+    """A server of Kore 4 does unless it says ``tls no``; that of Kore 3 when some domain has certificates."""
+    if server.tls is not None:
+        return server.tls
+    return any(domain.certfile or domain.acme for domain in site.domains_of(server.name))
+
+
+def make_contexts(site: Site, settings: Any) -> Iterable[tuple[Domain, str]]:
+    """Give every domain with certificates its context; those whose files are wrong come back with what is wrong."""
+    known: dict[tuple[Any, ...], ssl.SSLContext] = {}
+    for domain in site.domains:
+        if not (domain.certfile and domain.certkey):
+            continue
+        verify = (domain.client_verify, domain.client_crl, domain.client_verify_depth)
+        key = (domain.certfile, domain.certkey, *verify)
+        try:
+            domain.context = known[key] = known.get(key) or make_context(domain, settings)
+        except Refused as refused:
+            yield domain, str(refused)
+
+
+class Refused(Exception):
+    """OpenSSL does not take a file or a setting."""
+
+
+def make_context(domain: Domain, settings: Any) -> ssl.SSLContext:
+    """A context for one domain. Refused says which file or setting is at fault."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    lowest, highest = VERSIONS[settings.tls_version]
+    context.minimum_version, context.maximum_version = ssl.TLSVersion[lowest], ssl.TLSVersion[highest]
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # closed without a farewell: HTTP knows its lengths
+    context.set_alpn_protocols(["http/1.1"])
+    _try(f"tls_cipher {settings.tls_cipher}", context.set_ciphers, settings.tls_cipher or CIPHERS)
+    if settings.tls_dhparam:
+        _try(f"tls_dhparam {settings.tls_dhparam}", context.load_dh_params, settings.tls_dhparam)
+    _try(f"certfile {domain.certfile}", _certificate, domain.certfile)
+    _try(f"certkey {domain.certkey}", context.load_cert_chain, domain.certfile, domain.certkey, _no_password)
+    if domain.client_verify:
+        context.verify_mode = ssl.CERT_REQUIRED
+        _try(f"client_verify {domain.client_verify}", context.load_verify_locations, domain.client_verify)
+        if domain.client_crl:
+            _try(f"client_verify {domain.client_crl}", context.load_verify_locations, domain.client_crl)
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    return context
+
+
+def _certificate(path: str) -> None:
+    with open(path, encoding="ascii", errors="replace") as file:
+        if "-----BEGIN CERTIFICATE-----" not in file.read():
+            raise ValueError("there is no certificate in it (PEM)")
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted; gkore can't ask for its password")
+
+
+def _try(what: str, function: Any, *arguments: Any) -> None:
+    from ssl import SSLError
+
+    try:
+        function(*arguments)
+    except SSLError as failure:
+        reason = (failure.reason or str(failure)).lower().replace("_", " ")
+        raise Refused(f"{what}: {reason}") from None
+    except OSError as failure:
+        raise Refused(f"{what}: {failure.strerror or failure}") from None
+    except ValueError as failure:
+        raise Refused(f"{what}: {failure}") from None

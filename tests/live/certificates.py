@@ -1,0 +1,56 @@
+"""Certificates for tests, made with OpenSSL's own tool in a directory of their own."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+DATABASE = """
+[ca]
+default_ca = ours
+[ours]
+database = index.txt
+default_md = sha256
+default_crl_days = 30
+policy = any
+new_certs_dir = .
+serial = serial
+[any]
+commonName = supplied
+"""
+
+
+class Authority:
+    """A certificate authority with one directory; ``above`` makes it an intermediate one."""
+
+    def __init__(self, directory: Path, name: str, above: Authority | None = None) -> None:
+        directory.mkdir(exist_ok=True)
+        self.directory = directory
+        self.name = name
+        self.cert, self.key = directory / f"{name}.pem", directory / f"{name}.key"
+        self._make(name, self.cert, self.key, "basicConstraints=critical,CA:TRUE", above)
+
+    def _run(self, *words: object) -> None:
+        subprocess.run(["openssl", *map(str, words)], cwd=self.directory, check=True, capture_output=True)
+
+    def _make(self, name: str, cert: Path, key: Path, extension: str, above: Authority | None) -> None:
+        signed = ["-CA", above.cert, "-CAkey", above.key] if above else []
+        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        subject = ["-subj", f"/CN={name}", "-addext", extension]
+        self._run("req", "-x509", *curve, "-keyout", key, "-out", cert, "-days", 30, *subject, *signed)
+
+    def issue(self, name: str, file: str = "") -> tuple[Path, Path]:
+        """A certificate for a host or a client, and its key."""
+        cert, key = self.directory / f"{file or name}.pem", self.directory / f"{file or name}.key"
+        alternative = f"subjectAltName=DNS:{name}"
+        self._make(name, cert, key, alternative, self)
+        return cert, key
+
+    def revoke(self, cert: Path) -> Path:
+        """Revoke a certificate; the list of the revoked."""
+        (self.directory / "ca.conf").write_text(DATABASE)
+        (self.directory / "index.txt").touch()
+        ca = ["ca", "-config", "ca.conf", "-cert", self.cert, "-keyfile", self.key]
+        self._run(*ca, "-revoke", cert)
+        self._run(*ca, "-gencrl", "-out", "crl.pem")
+        return self.directory / "crl.pem"
