@@ -119,6 +119,8 @@ def admit(request: Request, connection: Connection) -> None:
     if action.handler is None and action.status >= 400:
         raise ProtocolError(action.status, "refused before its body", action.headers)
     plan = action.plan
+    if not request.limit and (plan is None or plan.body_max is None):
+        raise ProtocolError(405, "http_body_max 0: no bodies")  # Kore's status for it
     if plan is None:
         return
     if plan.body_max is not None:

@@ -139,6 +139,13 @@ def test_body_max(up: Server) -> None:
             assert answer.status == status, (path, size, "chunked")
 
 
+def test_no_bodies_at_all(server) -> None:
+    up = server("http_body_max 0\ndomain * {\nroute / {\nhandler page\n}\n}\n", app=APP, workers=1)
+    assert up.get("/", "POST", body=b"").status == 200
+    assert up.get("/", "POST", body=b"x").status == 405
+    assert up.get("/", "DELETE").status == 200
+
+
 @pytest.mark.parametrize(("path", "name"), [("/slow", "async"), ("/slow-plain", "plain")])
 def test_timeout(up: Server, path: str, name: str) -> None:
     answer = up.get(path)
