@@ -32,7 +32,7 @@ def postgres() -> Iterator[Any]:
 
 
 def kill(server: Any) -> None:
-    """End it at once, connections and all ("immediate shutdown"): ``start`` would take a SIGKILLed one's zombie for it."""
+    """End it at once, connections and all: an immediate shutdown. ``start`` takes SIGKILL's zombie for a server."""
     os.kill(server.get_pid(), signal.SIGQUIT)
     end = time.monotonic() + 20
     while (server.pgdata / "postmaster.pid").exists():

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gkore.worker import database, tasks
+from gkore.worker.aio import Aio
 from gkore.worker.bridge import Suspend
+from gkore.worker.curl import Handle, option
+from gkore.worker.httpclient import Client
 from gkore.worker.listen import Listener
 from gkore.worker.locks import Lock
 from gkore.worker.processes import Proc
@@ -18,12 +21,18 @@ queue = Queue
 proc = Proc
 socket_wrap = wrap
 thread = Thread
+aio = Aio
+httpclient = Client
+curl = Handle
+curlopt = option
 dblisten = Listener
 
 pylock = Lock
 pyqueue = Queue
 pyproc = Proc
 pysocket = Socket
+pyhttpclient = Client
+pycurlhandle = Handle
 """The types, under the names that Kore's C code gives them."""
 
 

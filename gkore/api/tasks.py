@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gkore.api.constants import TIMER_ONESHOT
-from gkore.worker import bridge, bus, tasks
+from gkore.worker import bridge, bus, tasks, traps
 from gkore.worker.timers import Timer
 
 pytimer = Timer
@@ -66,3 +66,11 @@ def coroname(name: str) -> None:
 def corotrace(on: bool) -> None:
     """Log each run, wait and end of coroutines from now on, or no more (Kore 4)."""
     tasks.trace(on)
+
+
+def sigtrap(signum: int) -> None:
+    """Hand a signal to ``koreapp.signal`` or ``kore_worker_signal`` from now on (Kore 4.2).
+
+    Called in the parent, every worker does so. ValueError for one that can't be caught.
+    """
+    traps.trap(signum)

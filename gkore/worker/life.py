@@ -26,7 +26,7 @@ from gkore.conf.certificates import speaks_tls
 from gkore.protocol.bus import Envelope, Kind
 from gkore.protocol.counters import BEAT_TIME, Cell
 from gkore.protocol.slot import Exit
-from gkore.worker import broadcast, bus, cluster, errorpage, failures, stacks, tasks
+from gkore.worker import broadcast, bus, cluster, errorpage, failures, stacks, tasks, traps
 from gkore.worker.acceptor import Acceptor
 from gkore.worker.accesslog import AccessLog
 from gkore.worker.broadcast import Audience
@@ -105,6 +105,7 @@ class Worker:
             self._watchers.append(timer)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
             self._watch(number)
+        traps.begin(self._tell)
         if self.application.settings.deployment in ("dev", "development"):
             failures.show = errorpage.answer
         self._configure()

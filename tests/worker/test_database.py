@@ -206,7 +206,7 @@ def test_without_a_bound(complete: Complete, db: str, settings: Any) -> None:
 
 
 def running(complete: Complete, db: str, mark: str) -> int:
-    sql = "select count(*) as n from pg_stat_activity where state = 'active' and query like $1 and pid <> pg_backend_pid()"
+    sql = "select count(*) n from pg_stat_activity where query like $1 and state = 'active' and pid <> pg_backend_pid()"
     return int(ask(complete, db, sql, params=[f"%{mark}%"])[0]["n"])
 
 

@@ -1,0 +1,83 @@
+"""``kore.aio``: an asyncio loop beside the hub, for libraries that know no other.
+
+It runs on a native thread of the worker, made when it is first needed. The thread has a hub of its own, for the patched
+standard library that asyncio is built on; nothing but whole coroutines and their results passes between the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from gevent import get_hub
+from gevent.monkey import get_original
+
+from gkore.worker.bridge import Awaitable, Waiter
+
+_loops: list[asyncio.AbstractEventLoop] = []
+_starting: list[Waiter] = []
+
+
+class Aio(Awaitable):
+    """A coroutine for asyncio, run when it is awaited; who is ended while he waits cancels it (``kore.aio``)."""
+
+    __slots__ = ("_coroutine",)
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        if not isinstance(coroutine, Coroutine):
+            raise TypeError(f"kore.aio runs a coroutine, not {coroutine!r}")
+        self._coroutine = coroutine
+
+    def wait(self) -> Any:
+        loop = running_loop()
+        run_on_hub = get_hub().loop.run_callback_threadsafe
+        waiter = Waiter()
+        tasks: list[asyncio.Task[Any]] = []
+
+        def start() -> None:
+            task = loop.create_task(self._coroutine)
+            tasks.append(task)
+            task.add_done_callback(lambda task: run_on_hub(waiter.wake, task))
+
+        def cancel() -> None:
+            for task in tasks:
+                task.cancel()
+
+        loop.call_soon_threadsafe(start)
+        try:
+            task = waiter.wait(self)
+        except BaseException:
+            loop.call_soon_threadsafe(cancel)
+            raise
+        return task.result()
+
+    def __str__(self) -> str:
+        return f"asyncio, {getattr(self._coroutine, '__qualname__', self._coroutine)}"
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """This worker's asyncio loop, started if need be."""
+    if _loops:
+        return _loops[0]
+    waiter = Waiter()
+    _starting.append(waiter)
+    if len(_starting) == 1:
+        get_original("_thread", "start_new_thread")(_run, (get_hub().loop.run_callback_threadsafe,))
+    waiter.wait("asyncio's start")
+    return _loops[0]
+
+
+def _run(run_on_hub: Any) -> None:
+    """On the thread, for ever."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    loop.call_soon(run_on_hub, _started, loop)
+    loop.run_forever()
+
+
+def _started(loop: asyncio.AbstractEventLoop) -> None:
+    _loops.append(loop)
+    for waiter in _starting:
+        waiter.wake()
+    _starting.clear()
