@@ -82,7 +82,7 @@ def measure(workloads: list[Workload], servers: list[Server], options: argparse.
     settings = Settings(Cores.choose(), options.duration, options.warmup)
     turns = options.duration + options.warmup + 0.3
     seconds = sum(
-        (1 + turns * options.rounds if workload.load == "wrk" else 4) * sum(workload.app in s.apps for s in servers)
+        (1 + turns * options.rounds if workload.load != "idle" else 4) * sum(workload.app in s.apps for s in servers)
         for workload in workloads
     )
     print(f"about {seconds / 60:.1f} minutes, {len(servers)} servers", file=sys.stderr, flush=True)

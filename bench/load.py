@@ -7,8 +7,10 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from bench.running import Running, Unusable, read_answer
 from bench.workloads import Workload
 
 LUA = Path(__file__).with_name("wrk.lua")
+TALK = Path(__file__).with_name("talk.py")
 PER_ADDRESS = 20_000
 """Connections from one source address: fewer than the 28,232 ports of Linux' default ip_local_port_range."""
 FIRST_HUNDRED = 100
@@ -55,15 +58,35 @@ class Settings:
 
 def measure(running: Running, workload: Workload, settings: Settings) -> Sample:
     """One Sample. Raises Unusable when there is nothing to divide by."""
-    loads = {"wrk": under_wrk, "idle": under_idle_connections}
+    loads = {"wrk": under_wrk, "talk": under_talk, "idle": under_idle_connections}
     return loads[workload.load](running, workload, settings)
 
 
 def under_wrk(running: Running, workload: Workload, settings: Settings) -> Sample:
     if settings.warmup:
         wrk(running.port, workload, settings.cores, settings.warmup)
+    return sample(running, workload, settings, lambda: wrk(running.port, workload, settings.cores, settings.duration))
+
+
+def under_talk(running: Running, workload: Workload, settings: Settings) -> Sample:
+    """Measured from when all websockets are open: their handshakes don't count."""
+    mode = "broadcast" if workload.app == "broadcast" else "echo"
+    words = [str(running.port), workload.path, str(workload.message), str(workload.connections), mode]
+    child = started(on_core(settings.cores.load, [sys.executable, str(TALK), *words]))
+    try:
+        assert child.stdout is not None
+        said = child.stdout.readline()
+        if said != "READY\n":
+            raise Unusable(f"the websocket load failed: {said}{child.stdout.read()[-400:]}")
+        return sample(running, workload, settings, lambda: reported(child, settings.duration))
+    finally:
+        child.kill()
+        child.wait()
+
+
+def sample(running: Running, workload: Workload, settings: Settings, drive: Callable[[], dict[str, float]]) -> Sample:
     cpu, core, start = process.cpu_seconds(running.pid), process.core_time(settings.cores.server), time.monotonic()
-    result = wrk(running.port, workload, settings.cores, settings.duration)
+    result = drive()
     elapsed = time.monotonic() - start
     cpu = process.cpu_seconds(running.pid) - cpu
     core_now = process.core_time(settings.cores.server)
@@ -94,14 +117,18 @@ def wrk(port: int, workload: Workload, cores: Cores, seconds: float) -> dict[str
             body.write(workload.form[1])
         command.append(body.name)
     try:
-        return reported(on_core(cores.load, command), seconds)
+        return reported(started(on_core(cores.load, command)), seconds)
     finally:
         if workload.form:
             os.unlink(body.name)
 
 
-def reported(command: list[str], seconds: float) -> dict[str, float]:
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def started(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def reported(child: subprocess.Popen[str], seconds: float) -> dict[str, float]:
+    """Let a load run for that long, then have it say what it counted."""
     try:
         try:
             child.wait(seconds)
@@ -114,7 +141,7 @@ def reported(command: list[str], seconds: float) -> dict[str, float]:
         if line.startswith("JSON "):
             result: dict[str, float] = json.loads(line.removeprefix("JSON "))
             return result
-    raise Unusable(f"wrk failed: {output.strip()[-400:]}")
+    raise Unusable(f"the load failed: {output.strip()[-400:]}")
 
 
 def under_idle_connections(running: Running, workload: Workload, settings: Settings) -> Sample:

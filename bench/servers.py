@@ -63,7 +63,8 @@ def python(*words: str) -> list[str]:
 
 def uvicorn(place: Place, app: str, module: str = "asgi") -> list[str]:
     options = (
-        "--loop uvloop --http httptools --lifespan off --no-proxy-headers --no-access-log --timeout-keep-alive 120"
+        "--loop uvloop --http httptools --ws websockets-sansio --ws-per-message-deflate false --ws-ping-interval 3600 "
+        "--lifespan off --no-proxy-headers --no-access-log --timeout-keep-alive 120"
     )
     where = [
         "--app-dir",
@@ -98,6 +99,11 @@ def bjoern(place: Place, app: str) -> list[str]:
     return python(str(APPS / "serve_bjoern.py"), app, str(place.port))
 
 
+def script(name: str) -> Callable[[Place, str], list[str]]:
+    """A server that is a script of `bench/apps`: NAME APP PORT."""
+    return lambda place, app: python(str(APPS / name), app, str(place.port))
+
+
 def nginx(place: Place, app: str) -> list[str]:
     return ["nginx", "-p", str(place.directory), "-e", "stderr", "-c", place.conf("nginx.conf")]
 
@@ -122,12 +128,18 @@ HELLO = {"hello": "hello", "hello-async": "hello"}
 WAITING = HELLO | {"suspend": "suspend"}
 REQUESTS = {"params": "params", "form": "form", "upload": "upload"}
 FILES = {"static": "static"}
+ECHO = {"echo": "echo"}
+WEBSOCKETS = ECHO | {"broadcast": "broadcast"}
 
 SERVERS = (
     Server(
-        SUBJECT, "this checkout", gkore, WAITING | REQUESTS | FILES, binary=lambda: shutil.which(str(BIN / "gkore"))
+        SUBJECT,
+        "this checkout",
+        gkore,
+        WAITING | REQUESTS | FILES | WEBSOCKETS,
+        binary=lambda: shutil.which(str(BIN / "gkore")),
     ),
-    Server("uvicorn", "raw ASGI, httptools, uvloop", uvicorn, WAITING, ("uvicorn[standard]",)),
+    Server("uvicorn", "raw ASGI, httptools, uvloop", uvicorn, WAITING | ECHO, ("uvicorn[standard]",)),
     Server(
         "starlette",
         "Starlette on the same uvicorn",
@@ -146,10 +158,24 @@ SERVERS = (
         binary=lambda: shutil.which("nginx"),
     ),
     Server(
+        "picows",
+        "websockets in Cython, uvloop",
+        script("serve_picows.py"),
+        ECHO,
+        ("picows", "uvloop"),
+    ),
+    Server(
+        "websockets",
+        "websockets' own server, uvloop",
+        script("serve_websockets.py"),
+        WEBSOCKETS,
+        ("websockets>=17", "uvloop"),
+    ),
+    Server(
         "kore",
         "Kore's C core, $KORE_BIN",
         kore,
-        WAITING | REQUESTS | FILES,
+        WAITING | REQUESTS | FILES | WEBSOCKETS,
         binary=lambda: shutil.which(os.environ.get("KORE_BIN", "")),
     ),
     Server(

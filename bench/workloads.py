@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlencode
 
+from bench.talk import handshake
+
 # What Firefox sends for a page of its own site: ten headers beside Host, 560 bytes.
 BROWSER = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
@@ -47,7 +49,9 @@ class Workload:
     form: tuple[str, bytes] | None = None
     """Content type and body of a POST; None is a GET."""
     answer: bytes = b"hello world"
-    load: Literal["wrk", "idle"] = "wrk"
+    load: Literal["wrk", "idle", "talk"] = "wrk"
+    message: int = 0
+    """Bytes of a websocket message; then what is asked for first is a handshake."""
     connections: int = 64
     depth: int = 1
     """Requests written at once on a connection before their answers are awaited."""
@@ -60,6 +64,8 @@ class Workload:
 
     def request(self) -> bytes:
         """One request, as the probe sends it."""
+        if self.message:
+            return handshake(self.path)
         kind, body = self.form or ("", b"")
         head = f"{'POST' if self.form else 'GET'} {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         if self.form:
@@ -69,11 +75,15 @@ class Workload:
     def right(self, answer: bytes) -> bool:
         """Whether this is the answer that all servers must give."""
         head, _, body = answer.partition(b"\r\n\r\n")
+        if self.message:
+            return head.startswith(b"HTTP/1.1 101")
         return head.startswith(b"HTTP/1.1 200") and b"text/plain" in head.lower() and body == self.answer
 
     @property
     def unit(self) -> str:
-        return "KiB/connection" if self.load == "idle" else "CPU us/request"
+        if self.load == "idle":
+            return "KiB/connection"
+        return "CPU us/message" if self.message else "CPU us/request"
 
 
 URLENCODED = "application/x-www-form-urlencoded"
@@ -87,6 +97,7 @@ UPLOAD = (
 STATIC = {"1k.txt": b"x" * 1024, "1m.txt": b"x" * 1048576}
 """The files that every server finds below static/ in its directory."""
 
+ECHO_GOALS = (Goal("uvicorn", 0.75), Goal("kore", 1.1))
 HELLO_GOALS = (Goal("uvicorn", 0.75), Goal("granian", 0.85))
 
 WORKLOADS = (
@@ -139,5 +150,28 @@ WORKLOADS = (
         connections=16,
         answer=STATIC["1m.txt"],
         goals=(Goal("nginx", 0.9, "rate"),),
+    ),
+    Workload("ws-32", "websocket echo of 32 bytes", app="echo", load="talk", message=32, goals=ECHO_GOALS),
+    Workload("ws-1k", "websocket echo of 1 KiB", app="echo", load="talk", message=1024, goals=ECHO_GOALS),
+    Workload(
+        "ws-64k", "websocket echo of 64 KiB", app="echo", load="talk", message=65536, goals=(Goal("uvicorn", 1.0),)
+    ),
+    Workload(
+        "ws-broadcast",
+        "a message of 1 KiB from one websocket to 1,000 others",
+        app="broadcast",
+        load="talk",
+        message=1024,
+        connections=1001,
+        goals=(Goal("websockets", 1.0),),
+    ),
+    Workload(
+        "ws-idle",
+        "5,000 idle websockets",
+        app="echo",
+        load="idle",
+        message=1,
+        connections=5000,
+        goals=(Goal("", 16),),
     ),
 )

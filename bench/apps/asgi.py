@@ -19,3 +19,13 @@ async def suspend(scope, receive, send):
     await asyncio.sleep(0.001)
     await send(START)
     await send(BODY)
+
+
+async def echo(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    while True:
+        message = await receive()
+        if message["type"] != "websocket.receive":
+            return
+        await send({"type": "websocket.send", "bytes": message["bytes"]})

@@ -42,3 +42,23 @@ def upload(req):
         size += length
     req.response_header("content-type", "text/plain")
     req.response(200, str(size).encode())
+
+
+def connected(c):
+    pass
+
+
+def echoed(c, op, data):
+    c.websocket_send(op, data)
+
+
+def said(c, op, data):
+    kore.websocket_broadcast(c, op, data, kore.WEBSOCKET_BROADCAST_LOCAL)
+
+
+def echo(req):
+    req.websocket_handshake(connected, echoed, connected)
+
+
+def broadcast(req):
+    req.websocket_handshake(connected, said, connected)
