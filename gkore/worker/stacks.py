@@ -64,10 +64,10 @@ def dump() -> None:
 
 
 def living() -> Iterator[greenlet]:
-    """Greenlets that have begun and not ended, but for the hub and idle tasks of the pool."""
+    """Greenlets that have begun and not ended, but for the hub, the main one and idle tasks of the pool."""
     hub = get_hub()
     for thing in gc.get_objects():
-        if isinstance(thing, greenlet) and thing is not hub and thing.gr_frame is not None:
+        if isinstance(thing, greenlet) and thing.parent is not None and thing is not hub and thing.gr_frame is not None:
             idle = isinstance(thing, Task) and thing.gr_frame.f_code is IDLE
             if not idle:
                 yield thing

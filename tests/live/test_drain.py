@@ -1,0 +1,137 @@
+"""Leaving: a stop, a worker that has served enough, and what waits in the queue meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+
+from server import DEADLINE, Server, until
+
+Start = Callable[..., Server]
+
+APP = """
+import os
+import time
+import kore
+
+def pid(req):
+    req.response(200, str(os.getpid()).encode())
+
+def hold(req):
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+    req.response(200, b"held")
+
+kept = []
+
+def grow(req):
+    kept.append(bytearray(200_000_000))
+    kept[-1][::4096] = b"x" * len(kept[-1][::4096])
+    req.response(200, b"grown")
+
+def kore_worker_signal(number):
+    kore.log(kore.LOG_NOTICE, f"signal {number}")
+"""
+CONF = (
+    "domain * {\n"
+    + "".join(f"    route /{name} {{\n        handler {name}\n    }}\n" for name in ("pid", "hold", "grow"))
+    + "}\n"
+)
+
+
+def begin(up: Server, path: bytes) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", up.port), DEADLINE)
+    client.sendall(b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % path)
+    return client
+
+
+def test_a_stop_serves_what_waits_in_the_queue(server: Start) -> None:
+    up = server(CONF, app=APP, workers=1)
+    [worker] = up.workers
+    os.kill(worker, signal.SIGSTOP)  # it accepts nothing now
+    clients = [begin(up, b"/pid") for _ in range(50)]
+    up.signal(signal.SIGTERM)
+    up.says("stopping")
+    os.kill(worker, signal.SIGCONT)
+    for client in clients:
+        with client:
+            assert client.recv(1000).startswith(b"HTTP/1.1 200")
+    assert up.ends() == 0
+
+
+def test_more_than_there_is_room_for_is_served_at_a_stop(server: Start) -> None:
+    up = server(f"worker_max_connections 5\n{CONF}", app=APP, workers=1)
+    [worker] = up.workers
+    os.kill(worker, signal.SIGSTOP)
+    clients = [begin(up, b"/pid") for _ in range(20)]
+    up.signal(signal.SIGTERM)
+    up.says("stopping")
+    os.kill(worker, signal.SIGCONT)
+    assert all(client.recv(1000).startswith(b"HTTP/1.1 200") for client in clients)
+    for client in clients:
+        client.close()
+    assert up.ends() == 0
+
+
+def test_what_does_not_end_is_cut_off_after_the_drain_time(server: Start) -> None:
+    up = server(f"worker_drain_time 1\n{CONF}", app=APP, workers=1)
+    with begin(up, b"/hold"):
+        until(lambda: busy(up), "the request has begun")
+        assert up.stop() == 0
+
+
+def busy(up: Server) -> bool:
+    """Whether the only worker holds a connection: it has its listener, the bus and a client."""
+    links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{up.workers[0]}/fd") if entry.is_symlink()]
+    return sum(link.startswith("socket:") for link in links) > 2
+
+
+def test_a_second_signal_does_not_wait(server: Start) -> None:
+    up = server(CONF, app=APP, workers=1)
+    with begin(up, b"/hold"):
+        until(lambda: busy(up), "the request has begun")
+        up.signal(signal.SIGTERM)
+        up.says("stopping")
+        up.signal(signal.SIGINT)
+        assert up.ends() == 0
+
+
+def test_the_signal_hook_hears_of_a_stop(server: Start) -> None:
+    up = server(CONF, app=APP)
+    up.stop()
+    assert up.log().count("log=[signal 15]") == 2
+
+
+def test_max_requests_renews_a_worker_without_a_failed_request(server: Start) -> None:
+    up = server(f"max_requests 50\n{CONF}", app=APP, workers=1)
+    [first] = up.workers
+    answers: list[int] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            answers.append(up.get("/pid").status)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        until(lambda: first not in up.workers, "the worker was renewed")
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert set(answers) == {200}
+    assert "requests (max_requests)" in up.log()
+
+
+def test_a_worker_that_has_grown_is_renewed(server: Start) -> None:
+    up = server(f"worker_rss_max 200000000\n{CONF}", app=APP, workers=1)
+    [first] = up.workers
+    assert up.get("/grow").text == "grown"
+    until(lambda: up.workers and first not in up.workers, "the worker was renewed")
+    assert "bytes of memory (worker_rss_max)" in up.log()
+    assert up.get("/pid").text == str(up.workers[0])

@@ -1,0 +1,128 @@
+"""Looking into a running server: ``gkore status``, /metrics, /live, /ready."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
+from server import DEADLINE, REPOSITORY, Server, until
+
+Start = Callable[..., Server]
+
+APP = """
+import kore
+
+def hello(req):
+    req.response(200, b"hello")
+
+async def slow(req):
+    kore.log(kore.LOG_NOTICE, "slow has begun")
+    await kore.suspend(500)
+    req.response(200, b"slow")
+"""
+CONF = """
+metrics 127.0.0.1:0
+domain * {
+    route /hello {
+        handler hello
+    }
+    route /slow {
+        handler slow
+    }
+}
+"""
+
+
+def gkore(up: Server, *words: str) -> str:
+    command = [sys.executable, "-m", "gkore", *words]
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(command, cwd=up.directory, env=env, capture_output=True, text=True, check=True).stdout
+
+
+def page(up: Server, path: str) -> tuple[int, str]:
+    port = int(re.search(r"metrics, /live and /ready on http://127.0.0.1:(\d+)", up.log())[1])
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+    try:
+        client.request("GET", path)
+        answer = client.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        client.close()
+
+
+def test_status_counts_what_was_served(server: Start) -> None:
+    up = server(CONF, app=APP)
+    for _ in range(30):
+        up.get("/hello")
+    with socket.create_connection(("127.0.0.1", up.port), DEADLINE):
+        until(lambda: json.loads(gkore(up, "status", "--json"))["requests"] == 30, "30 requests")
+        found = json.loads(gkore(up, "status", "--json"))
+        until(lambda: sum(one["connections"] for one in workers(up)) == 1, "one connection")
+    assert found["pid"] == up.pid
+    assert sorted(one["pid"] for one in found["workers"]) == sorted(up.workers)
+    assert {one["state"] for one in found["workers"]} == {"ready"}
+    assert all(one["rss"] > 1_000_000 for one in workers(up))
+    lines = gkore(up, "status", "-c", "kore.conf").splitlines()
+    assert "ready, 2 workers wanted, 30 requests, 0 restarts" in lines[0]
+    assert len(lines) == 4
+
+
+def workers(up: Server) -> list[dict[str, int]]:
+    return json.loads(gkore(up, "status", "--json"))["workers"]
+
+
+def test_prometheus(server: Start) -> None:
+    up = server(CONF, app=APP)
+    up.get("/hello")
+    until(lambda: "\ngkore_requests_total 1\n" in page(up, "/metrics")[1], "the request is counted")
+    text = page(up, "/metrics")[1]
+    for line in text.splitlines():
+        assert re.fullmatch(r"# (HELP|TYPE) gkore_\w+ .+|gkore_\w+(\{(\w+=\"[^\"]*\",?)+\})? [0-9.e+-]+", line), line
+    os.kill(up.workers[0], signal.SIGKILL)
+    until(lambda: "\ngkore_worker_restarts_total 1\n" in page(up, "/metrics")[1], "the restart is counted")
+    assert page(up, "/nothing")[0] == 404
+
+
+def test_counts_outlive_a_reload(server: Start) -> None:
+    up = server(CONF, app=APP)
+    up.get("/hello")
+    until(lambda: "\ngkore_requests_total 1\n" in page(up, "/metrics")[1], "the request is counted")
+    up.signal(signal.SIGHUP)
+    up.ready(2)
+    until(lambda: len(up.workers) == 2, "the old workers have left")
+    text = page(up, "/metrics")[1]
+    assert "\ngkore_requests_total 1\n" in text
+    assert "\ngkore_reloads_total 1\n" in text
+
+
+def test_ready_ends_when_a_stop_begins_and_live_goes_on(server: Start) -> None:
+    up = server(CONF, app=APP)
+    assert page(up, "/ready")[0] == page(up, "/live")[0] == 200
+    with socket.create_connection(("127.0.0.1", up.port), DEADLINE) as client:
+        client.sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+        up.says("slow has begun")
+        up.signal(signal.SIGTERM)
+        up.says("stopping")
+        assert page(up, "/ready")[0] == 503
+        assert page(up, "/live")[0] == 200
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_nobody_can_keep_the_master_busy(server: Start) -> None:
+    up = server(CONF, app=APP)
+    port = int(re.search(r"/ready on http://127.0.0.1:(\d+)", up.log())[1])
+    silent = [socket.create_connection(("127.0.0.1", port), DEADLINE) for _ in range(60)]
+    for sock in silent[:20]:
+        sock.sendall(b"x" * 10000)
+    assert page(up, "/live")[0] == 200
+    os.kill(up.workers[0], signal.SIGKILL)
+    until(lambda: "replaced at once" in up.log(), up.log)
+    for sock in silent:
+        sock.close()
