@@ -29,6 +29,7 @@ from gkore.errors import ProtocolError
 from gkore.worker.bridge import refuse
 from gkore.worker.dispatch import abandon, dispatch, failed, finish, preview, unanswered
 from gkore.worker.peer import Peer
+from gkore.worker.preview import Preview
 
 if TYPE_CHECKING:
     from gkore.protocol.request import RequestParser
@@ -44,28 +45,6 @@ LINGER = 2
 """Seconds for a refused client to read its answer while we read and drop what it still sends (RFC 9112 9.6)."""
 
 READ = 1
-
-
-class Preview:
-    """A connection's place in the queue when its request is not whole, but its route wants to see it already."""
-
-    __slots__ = ("_connection", "_request", "task")
-
-    def __init__(self, connection: Connection, request: Request) -> None:
-        self._connection = connection
-        self._request = request
-        self.task: Task | None = None
-
-    def serve(self) -> None:
-        """Show it, unless it has become whole, or its client has left, or somebody is at it."""
-        connection = self._connection
-        parser = connection.parser
-        if connection.task is None and parser is not None and parser.head is self._request:
-            connection.task = self.task
-            connection.preview(self._request)
-
-    def refuse(self, refusal: ProtocolError) -> None:
-        self._connection.refuse(refusal)
 
 
 class Connection(Peer):
