@@ -45,6 +45,7 @@ _texts = re.compile(
 
 def agree(request: Request, lines: list[bytes]) -> str:
     """The coding for an answer with these header lines, "" for none; ``lines`` are made to say so."""
+    lines[:] = b"".join(lines).splitlines(keepends=True)  # a file's come as one
     if not any(map(_texts, lines)):
         return ""
     for line in lines:

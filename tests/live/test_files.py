@@ -411,3 +411,18 @@ def test_links_may_lead_out_where_that_is_allowed(server) -> None:
     link.symlink_to(directory)
     other = server(f"filemap_follow yes\ndomain * {{\nfilemap / {up.directory}\n}}\n", workers=1)
     assert b"Static files" in get(other, "/link/test_files.py").body
+
+
+def test_files_are_compressed_where_that_is_asked_for(server) -> None:
+    up = server(f"http_compress yes\ndomain * {{\nfilemap / {Path(__file__).parent}\n}}\n", workers=1)
+    plain = get(up, "/test_files.py", accept_encoding="gzip")  # of a type that nobody knows
+    assert plain.headers["content-encoding"] is None
+    assert plain.headers["etag"].startswith('"')
+    conf = f"http_compress yes\nhttp_media_type text/x-python py\ndomain * {{\nfilemap / {Path(__file__).parent}\n}}\n"
+    up = server(conf, workers=1)
+    packed = get(up, "/test_files.py", accept_encoding="gzip")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == Path(__file__).read_bytes()
+    assert packed.headers["etag"].startswith('W/"')
+    assert get(up, "/test_files.py", accept_encoding="gzip", if_none_match=packed.headers["etag"]).status == 304
+    assert get(up, "/test_files.py", accept_encoding="gzip", range="bytes=0-4").body == b'"""St'
