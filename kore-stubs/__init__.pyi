@@ -45,6 +45,7 @@ from gkore.api.site import server as server
 from gkore.api.tasks import coroname as coroname
 from gkore.api.tasks import corotrace as corotrace
 from gkore.api.tasks import pytimer as pytimer
+from gkore.api.tasks import sigtrap as sigtrap
 from gkore.api.tasks import task_create as task_create
 from gkore.api.tasks import task_id as task_id
 from gkore.api.tasks import task_kill as task_kill

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -86,7 +87,8 @@ class Session:
         self.log = directory / ".log"
         tools = directory / ".bin"
         tools.mkdir()
-        for name, words in {"gkore": "-m gkore", "python": "", "pytest": "-m pytest -p no:cacheprovider"}.items():
+        pytest_words = f"-m pytest -p no:cacheprovider {' '.join(plugin())}"
+        for name, words in {"gkore": "-m gkore", "python": "", "pytest": pytest_words}.items():
             (tools / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {words} "$@"\n')
             (tools / name).chmod(0o755)
         (tools / ".curlrc").write_text("no-progress-meter\n")  # as on a terminal
@@ -169,6 +171,11 @@ class Session:
         self.server = None
         assert status == 0, self.log.read_text()
         assert traceback or "Traceback" not in self.log.read_text(), self.log.read_text()
+
+
+def plugin() -> list[str]:
+    """What makes pytest load gkore's plugin, where gkore is not installed but run from its checkout."""
+    return [] if entry_points(group="pytest11", name="gkore") else ["-p", "gkore.pytest_plugin"]
 
 
 def free_port() -> int:

@@ -60,6 +60,12 @@ def test_a_wrong_page_is_noticed(tmp_path: Path) -> None:
     assert matches(["a...z", "...", "c"], ["abcz", "b", "b", "c"])
 
 
+def test_the_reference_is_the_one_that_the_script_makes() -> None:
+    command = [sys.executable, "-c", "import runpy; print(runpy.run_path('scripts/reference')['page'](), end='')"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert (ROOT / "docs/reference/kore.md").read_text() == done.stdout, "run scripts/reference"
+
+
 def test_mkdocs_builds_the_pages_without_a_warning(tmp_path: Path) -> None:
     if not shutil.which("mkdocs", path=str(Path(sys.executable).parent)):
         pytest.skip("mkdocs is not installed (pip install gkore[docs])")

@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from pages import plugin
 
 from gkore.errors import ConfError
 from gkore.testing import Client
@@ -103,6 +104,15 @@ def test_what_a_handler_raises_is_raised_in_the_test(script: Path) -> None:
         assert client.get("/fail").status == 500
 
 
+def test_two_clients_at_once_are_two_applications(script: Path) -> None:
+    with Client(script) as one, Client(script, raises=False) as other:
+        assert one.application.modules[0] is not other.application.modules[0]
+        assert other.get("/fail").status == 500
+        assert one.get("/").text == "hello"
+        with pytest.raises(LookupError):
+            one.get("/fail")
+
+
 def test_websockets(script: Path) -> None:
     with Client(script) as client:
         with client.websocket("/ws") as one, client.websocket("/ws") as other:
@@ -197,6 +207,6 @@ def test_the_fixtures_in_a_project_of_their_own(pytester: pytest.Pytester, scrip
             assert gkore_client(APP).get("/wait").text == "waited"
         """
     )
-    result = pytester.runpytest_subprocess("-p", "gkore.pytest_plugin", "-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess(*plugin(), "-p", "no:cacheprovider")
     result.assert_outcomes(passed=4, errors=1)
     result.stdout.fnmatch_lines(["*ERROR*test_a_traceback_fails*"])

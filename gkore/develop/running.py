@@ -28,12 +28,12 @@ def run(words: Sequence[str], application: str) -> int:
         application = found()
         told += ["-c", application] if application.endswith(".conf") else [application]
     server = subprocess.Popen([sys.executable, "-m", "gkore", "--dev", *told])
-    pass_on(server)
+    told_to_stop = pass_on(server)
     print("gkore: development: reloads when a file changes, shows tracebacks; Ctrl-C stops", file=sys.stderr)
     for changed in changes({os.getcwd(), os.path.dirname(os.path.abspath(application))}):
         if server.poll() is not None:
             break
-        if changed:
+        if changed and not told_to_stop:
             print(f"gkore: {named(changed)} changed", file=sys.stderr)
             server.send_signal(signal.SIGHUP)
     return server.wait()
@@ -48,15 +48,18 @@ def found() -> str:
     raise UsageError("nothing to run: there is no kore.conf and no app.py here; gkore create NAME makes one")
 
 
-def pass_on(server: subprocess.Popen[bytes]) -> None:
-    """Signals to stop are the server's; we end when it has ended."""
+def pass_on(server: subprocess.Popen[bytes]) -> list[int]:
+    """Signals to stop are the server's; we end when it has ended. They are noted in the list."""
+    told: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
+        told.append(number)
         if number != signal.SIGINT or not sys.stdin.isatty():  # a terminal tells the whole group
             server.send_signal(number)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, stop)
+    return told
 
 
 def named(changed: set[str]) -> str:

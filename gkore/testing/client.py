@@ -29,6 +29,8 @@ from gkore.testing.websocket import WebSocket
 
 _met: list[Application] = []
 """Applications of modules that are complete: the next client of the same module takes them up again."""
+_open: list[Application] = []
+"""Applications of files whose clients are open: another client of the same file imports it anew."""
 
 
 class Client:
@@ -49,14 +51,18 @@ class Client:
         raises: bool = True,
     ) -> None:
         import kore  # noqa: F401  so that the application gets this one, however it was found
-        from gkore.worker.indoors import Indoors
+        from gkore.worker.indoors import Indoors, forget_modules
 
         self.host, self.server, self.seconds, self.raises = host, server, seconds, raises
         self._before = applications.current()
+        for other in _open:
+            forget_modules(other)
         self._folder = os.getcwd()
         self.application = self._module(app) if isinstance(app, ModuleType) else self._file(app)
         self._worker = Indoors(self.application)
         self._worker.boot()
+        if self.application not in _met:
+            _open.append(self.application)
 
     def _module(self, module: ModuleType) -> Application:
         for known in _met:
@@ -97,8 +103,9 @@ class Client:
         from gkore.worker.indoors import forget_modules
 
         self._worker.leave()
-        if self.application not in _met:
+        if self.application in _open:
             forget_modules(self.application)
+            _open.remove(self.application)
         applications.adopt(self._before)
         os.chdir(self._folder)
 

@@ -18,7 +18,7 @@ from gevent import get_hub
 from gevent.socket import wait_read, wait_write
 
 from gkore.protocol.slot import Slot
-from gkore.worker import failures
+from gkore.worker import broadcast, bus, failures
 from gkore.worker.connection import Connection
 from gkore.worker.life import Worker
 
@@ -93,12 +93,19 @@ class Indoors(Worker):
         failures.witness = self._witness
         super().boot()
 
+    def _step_in(self) -> None:
+        """Be this process's worker: another one may have been meanwhile."""
+        failures.witness = self._witness
+        bus.join(self.bus)
+        broadcast.gather(self.audience)
+
     def _witness(self, where: str, failure: BaseException) -> None:
         self.failures.append(failure)
 
     @contextmanager
     def call(self, server: str, seconds: float) -> Iterator[Line]:
         """A connection to one of the site's servers, "" for the first."""
+        self._step_in()
         service = next(service for service in self.services if server in ("", service.server.name))
         near, far = _raw_pair()
         Connection(service, far, PEER)
