@@ -25,6 +25,7 @@ from gkore.worker.ready import Ready
 
 if TYPE_CHECKING:
     from gkore.worker.bus import BusEnd
+    from gkore.worker.outbox import Outbox
     from gkore.worker.websocket import Websocket
 
 LOCAL, GLOBAL, CLUSTER = 1, 2, 3
@@ -144,7 +145,7 @@ class Audience:
             for late in tuple(self.members):  # a handshake was under way when the drain began
                 late.close(code, text)
 
-    def dropped(self, websocket: Websocket, what: str) -> None:
+    def dropped(self, websocket: Outbox, what: str) -> None:
         """A reader was too slow: counted for each message, logged once for each client."""
         self.counters[Cell.SLOW] += 1
         if not websocket.warned:

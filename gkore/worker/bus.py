@@ -1,8 +1,8 @@
 """This worker's end of the bus: what it tells the master, and what reaches it from there.
 
 There is one end a process, made at boot. Envelopes leave in the order in which they were sent. Who sends while more
-than BACKLOG_MAX bytes wait for the master to read waits with them; a callback of the hub can't wait, so what it sends is
-kept up to LOSE_MAX and lost beyond. An end of the stream means that the master is gone, and then so is the worker.
+than BACKLOG_MAX bytes wait for the master to read waits with them; a callback of the hub can't wait, so what it sends
+is kept up to LOSE_MAX and lost beyond. At the end of the stream the master is gone, and then so is the worker.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Peer(Output):
         raise NotImplementedError
 
     def disconnect(self) -> bool:
-        """Close the connection when the running handler is done, at once when none runs; a websocket with Close 1000."""
+        """Close when the running handler is done, at once when none runs; a websocket with Close 1000."""
         if self.websocket is not None:
             self.websocket.close()
         elif self.task is None:

@@ -4,27 +4,23 @@
   greenlet, no engine and no buffer.
 - On a task: callbacks run, one message after the other. While they run, what comes is kept, up to AHEAD_MAX; then the
   watcher stops and TCP holds the client.
-- Sending never waits, with one exception: a callback that sends to its own client waits for that client when it reads
-  too slowly, because nobody else waits with it. All others' messages are bounded by ``websocket_backlog``, and
-  ``websocket_slow`` says what happens beyond.
+- What is sent, see ``outbox``.
 - The end: both sides say Close, we half-close and read until the client has closed, at most FAREWELL seconds. onconnect
   and ondisconnect are called exactly once each, or neither when the client left before it was connected.
 """
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from gevent import get_hub
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent
 
-from gkore.protocol.frames import BINARY, PING, SMALL, TEXT, FrameReader, Message, encode
+from gkore.protocol.frames import PING, FrameReader, Message
 from gkore.worker import failures
 from gkore.worker.bridge import Waiter, run
-from gkore.worker.broadcast import check_op, check_topic, payload
+from gkore.worker.broadcast import check_topic
+from gkore.worker.outbox import Outbox
 
 if TYPE_CHECKING:
     from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -37,11 +33,8 @@ RECV = 130048
 """A little less than what malloc would map and unmap every time: most messages of 64 KiB come in one piece."""
 AHEAD_MAX = 65536
 """Bytes that may come while callbacks run."""
-JOIN_MAX = 65536
-"""Waiting frames are sent in pieces of about this size."""
 FAREWELL = 3
 """Seconds that a client has to answer our Close, and then to close its side."""
-WRITE = 2
 
 
 class Callbacks:
@@ -60,77 +53,47 @@ class Callbacks:
         self.disconnect = disconnect
 
 
-class Websocket:
+class Websocket(Outbox):
     """One websocket of this worker; the application knows it by its ``connection``."""
 
     __slots__ = (
         "_ahead",
-        "_queue",
         "_reading",
-        "_send",
-        "_writer",
-        "_writing",
-        "audience",
-        "backlog",
         "begun",
         "callbacks",
-        "clock",
-        "connection",
         "deaf",
         "ending",
         "gone",
         "heard",
-        "over",
         "pending",
         "pinged",
-        "reader",
         "recv",
-        "since",
         "subprotocol",
-        "task",
         "topics",
-        "warned",
-        "window",
     )
 
     def __init__(
         self, connection: Connection, audience: Audience, callbacks: Callbacks, deflate: PerMessageDeflate | None = None
     ) -> None:
-        self.connection = connection
+        super().__init__(connection, audience, FrameReader(audience.message_max, audience.frame_max, deflate))
+        if deflate is not None:
+            self.window = deflate.local_max_window_bits
         self.recv = connection.recv
-        self._send = connection.send
-        self.audience = audience
         self.callbacks = callbacks
-        self.reader = FrameReader(audience.message_max, audience.frame_max, deflate)
-        self.window = deflate.local_max_window_bits if deflate is not None else 0
-        """Bits of the window for what we compress; 0: this client did not agree to compression."""
         self.subprotocol = ""
-        self.clock = connection.clock
         self.heard = self.clock.now
         """When the client last said anything."""
         self.pinged = 0
         self.pending: list[Message] = []
         """Messages that no callback has seen."""
         self._ahead = 0
-        self.task: greenlet | None = None
-        """The greenlet that runs callbacks now."""
         self.topics: set[str] | None = None
-        self.backlog = 0
-        """Bytes that wait to be sent."""
-        self._queue: list[bytes] | None = None
-        self._writer: Any = None
         self._reading: Waiter | None = None
-        self._writing: Waiter | None = None
-        self.since = 0
-        """When the client last took anything, while something waits."""
         self.ending = 0
         """When the closing began; 0 until then."""
-        self.warned = False
         self.deaf = False
         """We said Close first: what still comes is of no interest."""
         self.begun = False
-        self.over = False
-        """Nothing can be sent any more: our Close was, or the connection is gone."""
         self.gone = False
 
     # On the hub: bytes have come.
@@ -263,125 +226,6 @@ class Websocket:
                 self._reading = None
         return self.pending.pop(0)
 
-    # Sending
-
-    def send(self, op: int, data: Any) -> bool:
-        """Send one message, str or bytes; False when the client is gone or too slow. TypeError as in Kore.
-
-        It never waits, but for the client's own callback, which waits while its client reads too slowly.
-        """
-        # Flat, because an echo server does little else: measured, four calls less are a quarter of gkore's own time.
-        if data.__class__ is str:
-            data = data.encode()
-        elif data.__class__ is not bytes or op != BINARY:
-            data = payload(op, data)
-        size = len(data)
-        if size < 126 and (op == TEXT or op == BINARY):
-            frame = SMALL[op][size] + data
-        else:
-            check_op(op)
-            frame = encode(op, data, self.window)
-        if self._queue is not None:
-            if getcurrent() is self.task:
-                self._wait_for_room()
-            return self.push(frame)
-        if self.over:
-            return False
-        try:
-            sent = self._send(frame)
-        except OSError as failure:
-            return self._unsent(frame, failure)
-        return sent == len(frame) or self._keep(frame, sent)
-
-    def _wait_for_room(self) -> None:
-        while self.backlog > self.audience.backlog_max // 2 and not self.over:
-            self._writing = Waiter()
-            try:
-                self._writing.wait(self)
-            finally:
-                self._writing = None
-
-    def push(self, frame: bytes) -> bool:
-        """Send a frame or keep it until the client reads; never waits. False when the client is gone or too slow."""
-        if self.over:
-            return False
-        if self._queue is None:
-            return self._write(frame)
-        audience = self.audience
-        if self.backlog + len(frame) <= audience.backlog_max:
-            return self._write(frame)
-        if audience.drops:
-            audience.dropped(self, "messages are dropped")
-            return False
-        audience.dropped(self, "closed")
-        del self._queue[1:]  # the first may be on its way in part
-        self.backlog = len(self._queue[0])
-        self.close(1008, "reads too slowly")
-        return False
-
-    def _write(self, frame: bytes) -> bool:
-        queue = self._queue
-        if queue is not None:
-            queue.append(frame)
-            self.backlog += len(frame)
-            return True
-        try:
-            sent = self._send(frame)
-        except OSError as failure:
-            return self._unsent(frame, failure)
-        return sent == len(frame) or self._keep(frame, sent)
-
-    def _unsent(self, frame: bytes, failure: OSError) -> bool:
-        if isinstance(failure, (BlockingIOError, InterruptedError)):
-            return self._keep(frame, 0)
-        self.vanish()
-        return False
-
-    def _keep(self, frame: bytes, sent: int) -> bool:
-        """The kernel did not take all of it: from now on frames wait in a queue."""
-        self._queue = [frame[sent:]]
-        self.backlog = len(frame) - sent
-        self.since = self.clock.now
-        self._writer = get_hub().loop.io(self.connection.fd, WRITE)
-        self._writer.start(self._writable)
-        return True
-
-    def _writable(self) -> None:
-        """The client reads again."""
-        queue = self._queue
-        assert queue is not None
-        count = size = 0
-        for frame in queue:
-            count += 1
-            size += len(frame)
-            if size >= JOIN_MAX:
-                break
-        data = queue[0] if count == 1 else b"".join(queue[:count])
-        try:
-            sent = self._send(data)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            self.vanish()
-            return
-        self.since = self.clock.now
-        self.backlog -= sent
-        queue[:count] = [data[sent:]] if sent < len(data) else []
-        if not queue:
-            self._forget_queue()
-            if self.reader.finished:
-                self._half_close()
-        if self._writing is not None:
-            self._writing.wake()
-
-    def _forget_queue(self) -> None:
-        self._queue = None
-        self.backlog = 0
-        if self._writer is not None:
-            self._writer.stop()
-            self._writer.close()
-            self._writer = None
-
     # Topics
 
     def subscribe(self, topic: str) -> None:
@@ -405,11 +249,6 @@ class Websocket:
             return
         self.deaf = True
         self._answer()
-
-    def _half_close(self) -> None:
-        """All is said on both sides (RFC 6455 7.1.1): let the client see our end and read until it shows its own."""
-        with suppress(OSError):
-            self.connection.sock.shutdown(socket.SHUT_WR)
 
     def vanish(self) -> None:
         """The connection is over, in order or not; ondisconnect comes when the running callback is done."""

@@ -6,8 +6,8 @@
   length is unknown.
 - A websocket handshake is answered before the application is called, which finds ``environ["wsgi.websocket"]`` with
   the interface of gevent-websocket, as under gevent-websocket's worker for gunicorn.
-- Names of header fields with an underscore do not reach the application: X_Real_IP would pass for X-Real-IP. Neither does
-  Proxy, which CGI's rules turn into a variable that HTTP clients believe (httpoxy).
+- Names of header fields with an underscore do not reach the application: X_Real_IP would pass for X-Real-IP. Neither
+  does Proxy, which CGI's rules turn into a variable that HTTP clients believe (httpoxy).
 """
 
 from __future__ import annotations
