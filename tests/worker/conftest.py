@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import gevent
 import pytest
+from coroutines import Complete
 
 from gkore.worker import tasks
-
-Complete = Callable[..., Any]
 
 
 @pytest.fixture

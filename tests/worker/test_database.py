@@ -10,7 +10,7 @@ from typing import Any
 
 import gevent
 import pytest
-from conftest import Complete
+from coroutines import Complete
 from postgres import kill, postgres
 
 from gkore import api as kore

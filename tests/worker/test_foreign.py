@@ -8,7 +8,7 @@ from typing import Any
 
 import gevent
 import pytest
-from conftest import Complete
+from coroutines import Complete
 from gevent.monkey import get_original
 
 from gkore import api as kore

@@ -14,7 +14,7 @@ from typing import Any
 
 import gevent
 import pytest
-from conftest import Complete
+from coroutines import Complete
 from gevent.pywsgi import WSGIServer
 
 from gkore import api as kore

@@ -6,7 +6,7 @@ from typing import Any
 
 import gevent
 import pytest
-from conftest import Complete
+from coroutines import Complete
 
 from gkore import api as kore
 from gkore.worker import tasks

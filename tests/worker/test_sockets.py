@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Complete
+from coroutines import Complete
 
 from gkore import api as kore
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gevent
 import pytest
-from conftest import Complete
+from coroutines import Complete
 from greenlet import getcurrent
 
 from gkore import api as kore

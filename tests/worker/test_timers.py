@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from conftest import Complete
+from coroutines import Complete
 
 from gkore import api as kore
 from gkore.worker import bus
