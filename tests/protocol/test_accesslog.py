@@ -15,7 +15,7 @@ from gkore.protocol.line import RequestLine
 
 NOW = 1_700_000_000.5
 PLAIN = re.compile(
-    r'(\S+) - (\S+) \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] '
+    r"(\S+) - (\S+) \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "
     r'"(\w+) ([^"]*) HTTP/1\.(\d)" (\d+) (\d+) "([^"]*)" "([^"]*)"\n'
 )
 
