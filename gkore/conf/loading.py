@@ -63,7 +63,7 @@ def load(path: str, first: bool = False) -> ModuleType:
 
 
 def find_object(name: str) -> Any:
-    """The object that ``MODULE:OBJECT`` names. ImportFailure when the module raises, LookupError when it isn't there."""
+    """The object that ``MODULE:OBJECT`` names. ImportFailure when the module raises, LookupError when it is absent."""
     module_name, _, path = name.partition(":")
     here = os.getcwd()
     if here not in sys.path:

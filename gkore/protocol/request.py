@@ -73,8 +73,8 @@ class RequestParser(Generic[H]):
     """Bytes in, whole requests out.
 
     ``new_head`` makes the object that a request is filled into. ``admit`` sees the head of each request that announces
-    a body before that body is read, and the parser's ``owner``: it may change ``head.limit``, set ``head.sink``, or raise
-    ProtocolError.
+    a body before that body is read, and the parser's ``owner``: it may change ``head.limit``, set ``head.sink``, or
+    raise ProtocolError.
     """
 
     __slots__ = (

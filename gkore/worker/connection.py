@@ -4,8 +4,8 @@ Rules, in the order of what they gained (``docs/performance.md`` has the figures
 - One watcher a connection, started once and left running: no epoll_ctl a request. Its callback runs on the hub, reads
   once and feeds the parser. An idle connection holds no greenlet and no parser, only its socket, its watcher and this
   object.
-- Whole requests queue in ``service.ready``; once a turn of the hub one warm task serves them all (``ready.py``): a switch
-  a turn instead of one a request.
+- Whole requests queue in ``service.ready``; once a turn of the hub one warm task serves them all (``ready.py``): a
+  switch a turn instead of one a request.
 - Raw sockets; one recv, one feed, one send for a small keep-alive request. What the kernel does not take at once is
   written by ``Output``, which may wait.
 - No timer a request: ``since`` is set from a clock that ticks once a second, and ``overdue`` is asked once a second.
