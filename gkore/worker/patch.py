@@ -1,7 +1,8 @@
 """Make the standard library cooperate, before any of the user's code is imported.
 
 Order matters and is the whole of this file: the master's modules have taken the unpatched ``os``, ``select`` and
-``signal`` functions that they need by then, no hub is made here, and psycopg2 learns to wait on the hub through psycogreen.
+``signal`` functions that they need by then, no hub is made here, and psycopg2 learns to wait on the hub through
+psycogreen.
 """
 
 from __future__ import annotations
