@@ -276,6 +276,7 @@ def override(application: Application, order: Order) -> None:
 
 
 def open_log(application: Application) -> None:
+    log.log.format = application.settings.log_format
     path = application.settings.logfile
     if not path:
         return

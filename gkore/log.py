@@ -1,11 +1,14 @@
 """One line, one write: what every process of gkore says to whoever watches it.
 
-A line is ``YYYY-MM-DD HH:MM:SS.mmm UTC proc=[wrk 1] log=[text]``, Kore 4's format, and is handed to the kernel in a single
-``os.write``, so that lines of several processes never interleave. Newlines inside a text become separate lines.
+A line is handed to the kernel in a single ``os.write``, so that lines of several processes never interleave. Its shape
+is ``log_format``: ``kore``, Kore 4's ``YYYY-MM-DD HH:MM:SS.mmm UTC proc=[wrk 1] log=[text]``; ``text``; or ``json``,
+one object a text. Newlines inside a text become separate lines, but in json they stay. The journal of systemd gets each
+line with its priority in front (sd-daemon(3)).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import syslog
@@ -13,25 +16,29 @@ import time
 from traceback import format_exception
 
 ERR, NOTICE, INFO = syslog.LOG_ERR, syslog.LOG_NOTICE, syslog.LOG_INFO
+LEVELS = {ERR: "error", NOTICE: "notice", INFO: "info"}
 
 
 class Log:
     """The log of this process: to a descriptor (stderr, ``logfile``) or to syslog when there is none."""
 
-    __slots__ = ("descriptor", "path", "process", "quiet")
+    __slots__ = ("descriptor", "format", "journal", "path", "process", "quiet")
 
     def __init__(self) -> None:
         self.descriptor: int | None = 2
         self.path = ""
         self.process = "parent"
         self.quiet = False
+        self.format = "kore"
+        self.journal = to_journal(2)
+        """Whether ``descriptor`` is a stream to systemd's journal."""
 
     def open(self, path: str) -> None:
         """Append to ``path`` from now on; opened again under the same name after a rotation. OSError as open(2)."""
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         if self.path and self.descriptor is not None and self.descriptor > 2:
             os.close(self.descriptor)
-        self.path, self.descriptor = path, descriptor
+        self.path, self.descriptor, self.journal = path, descriptor, False
 
     def to_syslog(self) -> None:
         """Say everything to syslog, facility daemon, as Kore does when it has no terminal and no logfile."""
@@ -41,20 +48,40 @@ class Log:
     def write(self, priority: int, text: str) -> None:
         if self.quiet and priority > ERR:
             return
-        for line in text.splitlines() or [""]:
+        for line in [text] if self.format == "json" else text.splitlines() or [""]:
             self._line(priority, line)
 
     def _line(self, priority: int, line: str) -> None:
         if self.descriptor is None:
             syslog.syslog(priority, f"[{self.process}]: {line}")
             return
-        now = time.time()
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now))
-        data = f"{stamp}.{int(now * 1000) % 1000:03d} UTC proc=[{self.process}] log=[{line}]\n"
+        data = self._shaped(time.time(), priority, line)
+        if self.journal:
+            data = f"<{priority}>{data}"
         try:
             os.write(self.descriptor, data.encode("utf-8", "backslashreplace"))
         except OSError:
             pass  # a full disk or a closed terminal must not end a server
+
+    def _shaped(self, now: float, priority: int, line: str) -> str:
+        clock, thousandths = time.gmtime(now), int(now * 1000) % 1000
+        if self.format == "kore":
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S", clock)
+            return f"{stamp}.{thousandths:03d} UTC proc=[{self.process}] log=[{line}]\n"
+        stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', clock)}.{thousandths:03d}Z"
+        level = LEVELS.get(priority, str(priority))
+        if self.format == "json":
+            return json.dumps({"time": stamp, "level": level, "process": self.process, "text": line}) + "\n"
+        return f"{stamp} {level} [{self.process}] {line}\n"
+
+
+def to_journal(descriptor: int) -> bool:
+    """Whether a descriptor is the stream that systemd says it is (JOURNAL_STREAM, systemd.exec(5))."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM", "") == f"{found.st_dev}:{found.st_ino}"
 
 
 log = Log()

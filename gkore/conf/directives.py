@@ -129,7 +129,7 @@ SETTINGS = (
     # the log
     setting("logfile", kinds.LOG_PATH, "", "Append the log to this file.", since="4.2"),
     setting("log_format", choice("kore", "json", "text"), "kore",
-        "The shape of the log's lines.", since="gkore", later="log formats"),
+        "The shape of the log's lines.", since="gkore"),
     setting("accesslog_format", choice("kore", "combined", "json"), "kore",
         "The shape of access logs' lines.", since="gkore"),
     # workers

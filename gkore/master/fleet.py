@@ -41,6 +41,8 @@ WORKERS_MAX = 255
 """As Kore: ``workers`` may be 1..255."""
 TEARDOWN_TIME = 1.0
 """Seconds beyond ``worker_drain_time``, in which a worker cuts off what is left and runs its teardown hooks."""
+EXTENSION = 5.0
+"""Seconds beyond both, until systemd may lose its patience."""
 BOOTS_MAX = 3
 """Failed boots in a row after which the first start, or a reload, is given up."""
 
@@ -112,6 +114,7 @@ class Fleet:
             return
         self.status = status
         notify.stopping(f"{why}: finishing requests")
+        notify.extend(self.drain_time + TEARDOWN_TIME + EXTENSION)
         log.notice(f"{why}: stopping, {len(self.children)} workers have {self.drain_time:g} s to finish their requests")
         for child in self.children.values():
             self._drain(child, b"stop")
@@ -225,6 +228,8 @@ class Fleet:
             return
         ours, theirs = pair()
         slot = Slot(number, self.listeners.of(needs), theirs, self.counters.row(row))
+        if needs == {number}:  # who serves a slot without a worker must not leave it to others
+            slot.fleet, slot.neighbours = self.counters, self.listeners.beside(needs)
         try:
             pid = bear(self.application, self.run_worker, slot, self.privileges, [ours, *self._strange(slot)])
         except OSError as failure:  # EAGAIN, ENOMEM: no process to be had right now
@@ -237,7 +242,7 @@ class Fleet:
         self.children[pid] = Child(pid, number, needs, self.generation, row, Line(ours, number))
 
     def _strange(self, slot: Slot) -> Iterable[Closable]:
-        kept = {listener.sock for listener in slot.listeners}
+        kept = {listener.sock for group in (slot.listeners, *slot.neighbours.values()) for listener in group}
         yield from (sock for sock in self.listeners.sockets() if sock not in kept)
         yield from (child.line.sock for child in self.children.values())
         yield from self.private()

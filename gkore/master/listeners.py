@@ -192,6 +192,15 @@ class Listeners:
             if number in slots or (number == SHARED and slots)
         ]
 
+    def beside(self, slots: Collection[int]) -> dict[int, list[Listener]]:
+        """What all other slots listen on, by slot; shared sockets are not in it."""
+        others: dict[int, list[Listener]] = {}
+        for address in self.addresses:
+            for number, sock in address.sockets.items():
+                if number != SHARED and number not in slots:
+                    others.setdefault(number, []).append(Listener(address.server, address.bind, sock))
+        return others
+
     def all(self) -> list[Address]:
         """Every address, declared or not any more."""
         return [*self.addresses, *self.orphans]

@@ -117,6 +117,7 @@ class Loop:
         self.notes = image.notes
         self.control = Control()
         self.metrics = Metrics(fleet)
+        self.keepalive = notify.Keepalive()
         self.watchdog = Watchdog(settings.worker_block_warn, settings.worker_timeout)
         self.reload = Reload(fleet, launch, image, self.control, self.metrics)
         self.control.commands = {"reload": self._asked_reload, "stop": self._asked_stop, "status": self._asked_status}
@@ -148,6 +149,8 @@ class Loop:
         while self.fleet.status is None or self.fleet.children:
             self.fleet.tick()
             self.watchdog.look(self.fleet.children.values(), self.fleet.counters)
+            if not self.watchdog.stuck(self.fleet.children.values(), self.fleet.counters):
+                self.keepalive.beat()
             self.reload.tick()
             self.control.tick(monotonic())
             self.metrics.tick(monotonic())
@@ -192,7 +195,9 @@ class Loop:
         sources = {source.fileno(): source for source in self._sources()}
         for descriptor, source in sources.items():
             waiter.register(descriptor, source.events)
-        pause = min(max(self.fleet.next_deadline() - monotonic(), 0.0), TURN_MAX, self.watchdog.pause())
+        pause = min(
+            max(self.fleet.next_deadline() - monotonic(), 0.0), TURN_MAX, self.watchdog.pause(), self.keepalive.pause
+        )
         for descriptor, events in waiter.poll(int(pause * 1000) + 1):
             if sources[descriptor].fileno() == descriptor:  # not closed by one that acted before
                 sources[descriptor].act(events)

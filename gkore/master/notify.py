@@ -37,3 +37,27 @@ def reloading() -> None:
 
 def stopping(status: str) -> None:
     tell(stopping=1, status=status)
+
+
+def extend(seconds: float) -> None:
+    """Ask for so much more time than the unit's TimeoutStopSec gives (EXTEND_TIMEOUT_USEC)."""
+    tell(extend_timeout_usec=int(seconds * 1e6))
+
+
+class Keepalive:
+    """WATCHDOG=1 at half of the interval that the unit asks for (WatchdogSec), as long as somebody calls ``beat``."""
+
+    def __init__(self) -> None:
+        mine = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        word = os.environ.get("WATCHDOG_USEC", "")
+        self._pause = int(word) / 2e6 if mine and word.isdecimal() else 0.0
+        self.pause = self._pause or float("inf")
+        """Seconds between two beats."""
+        self._due = 0.0
+
+    def beat(self) -> None:
+        """The master and its workers are alive."""
+        now = time.monotonic()
+        if self._pause and now >= self._due:
+            self._due = now + self._pause
+            tell(watchdog=1)

@@ -49,6 +49,13 @@ class Watchdog:
             if child.state in (State.READY, State.DRAINING) and beat:
                 self._judge(child, counters, now * 1000 - beat)
 
+    def stuck(self, children: Iterable[Child], counters: Counters) -> bool:
+        """Whether every worker that should serve has been blocked past its limit: systemd may judge the server."""
+        now = monotonic() * 1000
+        limit = (self._limit or 30) * 1000
+        ages = [now - counters.row(child.row)[Cell.BEAT] for child in children if child.state is State.READY]
+        return bool(ages) and min(ages) > limit
+
     def _judge(self, child: Child, counters: Counters, age: float) -> None:
         row = counters.row(child.row)
         late = age - BEAT_TIME * 1000

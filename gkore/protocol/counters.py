@@ -18,6 +18,14 @@ BEAT_TIME = 0.25
 """Seconds between two beats of a worker's hub."""
 
 
+class Stage(IntEnum):
+    """What a worker writes into its cell STATE."""
+
+    BOOTING = 0
+    ACCEPTING = 1
+    DRAINING = 2
+
+
 class Cell(IntEnum):
     """Which cell of a row holds what. Times are CLOCK_MONOTONIC milliseconds."""
 
@@ -40,6 +48,8 @@ class Cell(IntEnum):
     """Messages that websockets did not get, because they read too slowly."""
     RATE = 13
     """Requests in the second before the last beat."""
+    HELPS = 15
+    """1 while it accepts for workers that have more connections (``worker.spread``)."""
     LATE = 14
     """How often the master found the hub blocked."""
     CLUSTER_LOST = 15
@@ -66,6 +76,10 @@ class Counters:
 
     def row(self, number: int) -> memoryview:
         return self._cells[number * CELLS : (number + 1) * CELLS]
+
+    def column(self, cell: int) -> list[int]:
+        """One cell of every row."""
+        return self._cells[CELLS + cell :: CELLS].tolist()
 
     def take(self, slot: int) -> int:
         """The number of a row that nobody has, cleared and marked with ``slot``. RuntimeError when all are taken."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from gkore.conf.site import Bind, Server
+from gkore.protocol.counters import Counters
 
 
 class Exit(IntEnum):
@@ -46,3 +47,7 @@ class Slot:
     bus: socket.socket
     counters: memoryview = field(default_factory=lambda: memoryview(bytearray(8 * 32)).cast("Q"))
     """This slot's row of 64-bit counters in memory shared with the master; see ``protocol.counters``."""
+    fleet: Counters | None = None
+    """The rows of all workers, to read."""
+    neighbours: dict[int, list[Listener]] = field(default_factory=dict)
+    """What the other slots listen on: this worker may accept from there when it has fewer connections than they."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _socket
 import errno
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub
@@ -33,10 +34,12 @@ class Acceptor:
         "_family",
         "_kind",
         "_listener",
-        "_maximum",
         "_pause",
         "_service",
         "_watcher",
+        "limit",
+        "maximum",
+        "recount",
     )
 
     def __init__(
@@ -47,8 +50,10 @@ class Acceptor:
         self._listener = listener
         self._accept = listener._accept  # type: ignore[attr-defined]  # a descriptor, without a socket object around it
         self._family = listener.family
-        self._maximum = maximum
+        self.limit = self.maximum = maximum
         self._burst = burst
+        self.recount: Callable[[int], object] | None = None
+        """Called with the number of connections when that has reached ``maximum``, which it may change."""
         self._callback = callback
         self._kind = kind_of(service)
         loop = get_hub().loop
@@ -65,13 +70,18 @@ class Acceptor:
         self._watcher.stop()
         self._pause.stop()
 
+    def close(self) -> None:
+        """Accept nothing more, and let go of the socket."""
+        self.stop()
+        self._listener.close()
+
     def finish(self) -> bool:
         """At a stop: accept what waits already, then close; False while this worker has no room for it.
 
         The master has closed its copies: what is still in the queue when the last one closes is reset.
         """
         connections = self._service.connections
-        while len(connections) < self._maximum:
+        while len(connections) < self.limit:
             try:
                 descriptor, peer = self._accept()
             except ConnectionAbortedError:
@@ -85,7 +95,7 @@ class Acceptor:
     def _readable(self) -> None:
         connections = self._service.connections
         for _ in range(self._burst):
-            if len(connections) >= self._maximum:
+            if len(connections) >= self.maximum and self._is_full(len(connections)):
                 self._watcher.stop()
                 return
             try:
@@ -98,6 +108,11 @@ class Acceptor:
                 self._short(failure)
                 return
             self._take(descriptor, peer)
+
+    def _is_full(self, connections: int) -> bool:
+        if self.recount is not None:
+            self.recount(connections)
+        return connections >= self.maximum or not self._watcher.active
 
     def _take(self, descriptor: int, peer: Any) -> None:
         # The raw socket type, told what it is: the socket module's asks the kernel three questions first.

@@ -24,7 +24,7 @@ from gevent.event import Event
 from gkore import log
 from gkore.conf.certificates import speaks_tls
 from gkore.protocol.bus import Envelope, Kind
-from gkore.protocol.counters import BEAT_TIME, Cell
+from gkore.protocol.counters import BEAT_TIME, Cell, Stage
 from gkore.protocol.slot import Exit
 from gkore.worker import broadcast, bus, cluster, errorpage, failures, stacks, tasks, traps
 from gkore.worker.acceptor import Acceptor
@@ -34,11 +34,12 @@ from gkore.worker.objects import Inbox
 from gkore.worker.planner import Planner
 from gkore.worker.pulse import Pulse
 from gkore.worker.service import Fleet, Service
+from gkore.worker.spread import Spread
 from gkore.worker.tls import Greeter
 
 if TYPE_CHECKING:
     from gkore.conf.application import Application
-    from gkore.protocol.slot import Slot
+    from gkore.protocol.slot import Listener, Slot
 
 # gevent imports what it is configured to use on first use: in a worker that may be after chroot and setuid, from where
 # no file of ours can be read.
@@ -75,6 +76,7 @@ class Worker:
         self.fleet = Fleet(application.settings.http_request_limit)
         self.services: list[Service] = []
         self.acceptors: list[Acceptor] = []
+        self.spread: Spread | None = None
         self.logs: list[AccessLog] = []
         self.stopping = Event()
         self.told = False
@@ -113,25 +115,24 @@ class Worker:
         self.cluster = cluster.start(self.application.settings.websocket_bus, self.audience)
         for acceptor in self.acceptors:
             acceptor.start()
-        self.counters[Cell.PID] = os.getpid()
+        self.counters[Cell.PID], self.counters[Cell.STATE] = os.getpid(), Stage.ACCEPTING
+        pulse.spread = self.spread
         pulse.beat()
         self.bus.send(Kind.READY)
 
     def _listen(self) -> None:
         settings = self.application.settings
         self.planner = Planner(self.application.site, settings, self.slot.number)
-        for listener in self.slot.listeners:
-            service = self._service(listener.server)
-            self.acceptors.append(
-                Acceptor(
-                    service,
-                    listener.sock,
-                    settings.worker_max_connections,
-                    settings.worker_accept_threshold,
-                    listener.bind.callback,
-                )
-            )
+        self.acceptors += map(self._acceptor, self.slot.listeners)
+        if self.slot.fleet is not None and self.slot.neighbours:
+            beside = {number: list(map(self._acceptor, group)) for number, group in self.slot.neighbours.items()}
+            self.spread = Spread(self.slot.number, self.slot.fleet, self.counters, self.acceptors, beside)
         self.logs = list(self.planner.logs.values())
+
+    def _acceptor(self, listener: Listener) -> Acceptor:
+        settings = self.application.settings
+        most, burst = settings.worker_max_connections, settings.worker_accept_threshold
+        return Acceptor(self._service(listener.server), listener.sock, most, burst, listener.bind.callback)
 
     def _service(self, server: Any) -> Service:
         for service in self.services:
@@ -177,7 +178,7 @@ class Worker:
             access_log.tick()
         for connection in list(fleet.connections):
             connection.overdue(now)
-        if not fleet.draining:
+        if not (fleet.draining or (self.spread and self.spread.paused)):
             for acceptor in self.acceptors:
                 acceptor.start()
 
@@ -225,6 +226,9 @@ class Worker:
     def _drain(self) -> None:
         fleet = self.fleet
         fleet.draining = True
+        self.counters[Cell.STATE] = Stage.DRAINING
+        if self.spread is not None:
+            self.spread.end()
         for acceptor in self.acceptors:
             acceptor.stop()
         with suppress(OSError):  # the master may be gone

@@ -15,6 +15,7 @@ from gkore.protocol.bus import Kind
 from gkore.protocol.counters import BEAT_TIME, Cell
 from gkore.worker.bus import BusEnd
 from gkore.worker.service import Fleet
+from gkore.worker.spread import Spread
 
 JITTER = 0.1
 """Part of ``max_requests`` by which a worker may fall short of it, so that not all of them leave at once."""
@@ -30,6 +31,7 @@ class Pulse:
         self._bus = bus
         self._requests_max = round(settings.max_requests * (1 - JITTER * random.random()))
         self._rss_max: int = settings.worker_rss_max
+        self.spread: Spread | None = None
         self._worn = False
         self._beats = 0
         self._requests = 0
@@ -45,6 +47,8 @@ class Pulse:
         counters[Cell.CONNECTIONS] = len(fleet.connections)
         counters[Cell.REQUESTS] = fleet.requests
         counters[Cell.TASKS] = fleet.pool.busy
+        if self.spread is not None and not fleet.draining:
+            self.spread.beat(len(fleet.connections))
         self._beats += 1
         if self._beats * BEAT_TIME >= 1:
             self._beats = 0

@@ -333,11 +333,12 @@ def test_a_worker_that_accepts_nothing(tiny: Start) -> None:
 # -- what a child has --------------------------------------------------------------------------------------------------
 
 
-def test_workers_do_not_hold_each_others_sockets(tiny: Start) -> None:
+def test_workers_share_listeners_and_nothing_else(tiny: Start) -> None:
     server = tiny(workers=3)
     held = [sockets_of(pid) for pid in server.pids]
-    assert all(len(sockets) == 4 for sockets in held)  # its listener, its bus, and the pair that tiny_server makes
-    assert not held[0] & held[1] | held[0] & held[2] | held[1] & held[2]
+    assert all(len(sockets) == 6 for sockets in held)  # three listeners, its bus, and the pair that tiny_server makes
+    assert len(set.intersection(*held)) == 3
+    assert len(set.union(*held)) == 3 + 3 * 3
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
