@@ -18,9 +18,11 @@ from gkore import __version__, log, remote
 from gkore.conf import declarations, manual
 from gkore.conf.application import Application, adopt
 from gkore.conf.assembly import assemble, summary
+from gkore.conf.completion import completion
 from gkore.conf.diagnostics import Wrong, nearest, report
 from gkore.conf.inspection import unprotected
 from gkore.conf.kinds import number, split_address
+from gkore.conf.manpage import command_page, conf_page
 from gkore.conf.openapi import openapi
 from gkore.conf.overview import overview
 from gkore.conf.settings import printed
@@ -77,7 +79,7 @@ LONG = {
     "version": "v",
     "help": "h",
 }
-DEVELOPMENT = ("run", "create", "routes", "openapi")
+DEVELOPMENT = ("run", "create", "routes", "openapi", "completion", "man")
 LETTERS = {f"--{name.rstrip('=')}": letter for name, letter in LONG.items()}
 
 
@@ -162,6 +164,9 @@ def develop(command: str, words: list[str]) -> int:
     if command == "create":
         print("\n".join(create(words)))
         return Exit.OK
+    if command in ("completion", "man"):
+        print(page(command, words[0] if words else ""), end="")
+        return Exit.OK
     if "--reload" in words:
         words.remove("--reload")
     order = parse(words)
@@ -175,6 +180,16 @@ def develop(command: str, words: list[str]) -> int:
     application = build(order)
     print(overview(application.site) if command == "routes" else openapi(application), end="")
     return Exit.OK
+
+
+def page(command: str, which: str) -> str:
+    """A man page or a shell's completion script."""
+    if command == "completion":
+        return completion(which, list(LETTERS), [*DEVELOPMENT, *remote.COMMANDS])
+    pages = {"gkore": lambda: command_page(HELP), "kore.conf": conf_page}
+    if which not in pages:
+        raise UsageError(f"man: {' or '.join(pages)}, please: gkore man kore.conf > kore.conf.5")
+    return pages[which]()
 
 
 def create(words: list[str]) -> list[str]:

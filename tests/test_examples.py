@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -106,6 +107,14 @@ def test_processes(start: Start) -> None:
     up = start("processes/app.py")
     assert up.get("/sort", "POST", body="30\n4\n100\n").text == "4\n30\n100\n"
     assert up.get("/sleep").status == 504
+
+
+def test_docker_conf(start: Start) -> None:
+    up = start("docker/kore.conf", arguments=["--no-runas"])  # its user is made by the Dockerfile
+    assert up.get("/").text.startswith("hello from process ")
+    files = re.search(r"COPY (.*) \./", (EXAMPLES / "docker/Dockerfile").read_text())
+    assert files is not None
+    assert all((EXAMPLES / "docker" / name).is_file() for name in files[1].split())
 
 
 def test_flask_beside_kore(start: Start) -> None:

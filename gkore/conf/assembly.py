@@ -16,6 +16,7 @@ from gkore.conf.application import Application
 from gkore.conf.diagnostics import Mistake, Wrong, in_order
 from gkore.conf.inspection import inspect, settle
 from gkore.conf.loading import ImportFailure, load
+from gkore.conf.openapi_page import add_routes
 from gkore.conf.reader import read_conf
 from gkore.errors import ConfError, StartError
 
@@ -35,6 +36,7 @@ def assemble(application: Application, conf: str = "", override: Callable[[Appli
     mistakes = strict(application, [*mistakes, *inspect(application)])
     if mistakes:
         raise ConfError(in_order(mistakes, application.files))
+    add_routes(application.site)
     deploy(application)
     application.settings.freeze()
     application.settle = lambda: complete(application)

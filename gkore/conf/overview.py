@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gkore.conf.directives import ROWS
 from gkore.conf.site import ALL_METHODS, METHODS, Domain, Route, Site, Validator
 
 Row = tuple[str, str, str, str]
@@ -54,7 +55,7 @@ def checks(route: Route) -> Iterator[str]:
     for param in route.params:
         yield f"{'?' if param.query else ''}{param.name}={shown(param.validator)}"
     for name, value in route.options.items():
-        yield f"{name} {value}"
+        yield f"{name} {ROWS[name][0].arguments[-1].kind.show(value)}"
 
 
 def shown(validator: Validator) -> str:
