@@ -115,7 +115,8 @@ STRUCTURE = (
     option("concurrency", "route", number(1, U32),
         "Requests in the handler at once, per worker; more get 503."),
     option("rate", "route", kinds.RATE, "Requests per client address; more get 429."),
-    option("openapi", "domain", kinds.EXACT_PATH, "Serve this domain's description as OpenAPI there.", later="OpenAPI"),
+    option("openapi", "domain", kinds.EXACT_PATH,
+        "Serve this domain's description as OpenAPI there, and to browsers a page to try it."),
 )
 
 SETTINGS = (
