@@ -16,9 +16,7 @@ from gkore.conf.kinds import BIT, PATH, TEXT, YES_NO, choice, number
 from gkore.conf.row import Argument, Context, Row, listing, option, row, setting
 
 U16, U32, U63 = 2**16 - 1, 2**32 - 1, 2**63 - 1
-AUTH, FILES, LOGS, WEBSOCKETS = "authentication", "static files", "access logs", "websockets"
-DATABASE, CLIENT, LIMITS, ACME = "PostgreSQL", "the HTTP client", "limits of routes", "ACME"
-KEYS = "keys apart from code"
+ACME, KEYS = "ACME", "keys apart from code"
 
 
 def usable_cpus() -> int:
@@ -65,8 +63,8 @@ STRUCTURE = (
     row("validator", "top", "name regex|function expression",
         "A named check: `regex EXPRESSION` (searched: anchor it yourself) or `function NAME`."),
     row("authentication", "top", "name", "A named way to tell who may come in.", opens="authentication"),
-    row("authentication_type", "authentication", "cookie|header|request", "Where the credential is.", later=AUTH),
-    row("authentication_value", "authentication", "name", "The name of the cookie or header.", later=AUTH),
+    row("authentication_type", "authentication", "cookie|header|request", "Where the credential is."),
+    row("authentication_value", "authentication", "name", "The name of the cookie or header."),
     row("authentication_validator", "authentication", "validator:name", "The validator that looks at the credential."),
     row("authentication_uri", "authentication", "uri", "Where to send (302) who may not come in; without it: 403."),
     # domains
@@ -101,7 +99,7 @@ STRUCTURE = (
     row("validate", "route", "[qs:]method:sourced name validator:name",
         "A parameter for one method and the validator of its values.", since="4.2"),
     row("validate", "params", "name validator:name", "A parameter and the validator of its values."),
-    row("authenticate", "route", "authentication", "Who may come in.", since="4.2", later=AUTH),
+    row("authenticate", "route", "authentication", "Who may come in.", since="4.2"),
     row("on_headers", "route", "function",
         "Called with the request when its headers are there.", since="4.2"),
     row("on_body_chunk", "route", "function",
@@ -220,15 +218,15 @@ SETTINGS = (
     setting("websocket_bus", TEXT, "",
         "What carries broadcasts between hosts: redis://HOST or postgres DATABASE.", since="gkore"),
     # others
-    setting("pgsql_conn_max", number(0, U16), 2, "Connections per database and worker; 0: no limit.", later=DATABASE),
+    setting("pgsql_conn_max", number(0, U16), 2, "Connections per database and worker; 0: no limit."),
     setting("pgsql_queue_limit", number(0, U32), 1000,
-        "Queries that may wait for a connection, per worker.", later=DATABASE),
+        "Queries that may wait for a connection, per worker."),
     setting("pgsql_null", choice("empty", "none"), "empty",
-        "What NULL becomes: \"\" as in Kore, or None.", since="gkore", later=DATABASE),
+        "What NULL becomes: \"\" as in Kore, or None.", since="gkore"),
     setting("curl_timeout", number(0, U16), 60,
-        "Seconds that a request of kore.httpclient may take.", since="3.3", later=CLIENT),
+        "Seconds that a request of kore.httpclient may take.", since="3.3"),
     setting("curl_recv_max", number(0, None), 2 * 1024 * 1024,
-        "Bytes of a response to kore.httpclient.", since="3.3", later=CLIENT),
+        "Bytes of a response to kore.httpclient.", since="3.3"),
 )
 # fmt: on
 
