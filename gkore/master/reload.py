@@ -26,7 +26,10 @@ from gkore.protocol.slot import Exit
 
 
 class Reload:
-    """At most one reload at a time; asked again meanwhile, it begins again."""
+    """At most one reload at a time; asked again meanwhile, a rehearsal that fails is repeated.
+
+    One that succeeds needs no repetition: what is read then is what stands in the files then.
+    """
 
     def __init__(self, fleet: Fleet, launch: Launch, image: Image, control: Control, metrics: Metrics) -> None:
         self._fleet = fleet
@@ -35,13 +38,16 @@ class Reload:
         self._control = control
         self._metrics = metrics
         self._rehearsal: Rehearsal | None = None
+        self._again = False
 
     def begin(self) -> None:
         """Rehearse; ``tick`` does the rest."""
         if self._fleet.status is not None:
             self._control.answer(Exit.START, "the server is stopping")
             return
-        self.cancel()
+        if self._rehearsal is not None:
+            self._again = True
+            return
         log.notice("reload: trying the new conf and code aside")
         notify.reloading()
         reopen_log()
@@ -57,7 +63,10 @@ class Reload:
         if rehearsal is None or not rehearsal.over():
             return
         self._rehearsal = None
-        if rehearsal.failure is not None:
+        again, self._again = self._again, False
+        if rehearsal.failure is not None and again:
+            self.begin()
+        elif rehearsal.failure is not None:
             self.failed(rehearsal.failure)
         elif self._fleet.status is None:
             self._replace()

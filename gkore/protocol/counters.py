@@ -50,6 +50,8 @@ class Cell(IntEnum):
     """Requests in the second before the last beat."""
     HELPS = 15
     """1 while it accepts for workers that have more connections (``worker.spread``)."""
+    ELDERS = 16
+    """Connections that have outlived a beat."""
     LATE = 14
     """How often the master found the hub blocked."""
     CLUSTER_LOST = 15
@@ -77,9 +79,9 @@ class Counters:
     def row(self, number: int) -> memoryview:
         return self._cells[number * CELLS : (number + 1) * CELLS]
 
-    def column(self, cell: int) -> list[int]:
-        """One cell of every row."""
-        return self._cells[CELLS + cell :: CELLS].tolist()
+    def column(self, cell: int, rows: int) -> list[int]:
+        """One cell of the first ``rows`` rows, which are the first to be handed out."""
+        return self._cells[CELLS + cell : CELLS * (rows + 1) : CELLS].tolist()
 
     def take(self, slot: int) -> int:
         """The number of a row that nobody has, cleared and marked with ``slot``. RuntimeError when all are taken."""

@@ -52,8 +52,8 @@ class Acceptor:
         self._family = listener.family
         self.limit = self.maximum = maximum
         self._burst = burst
-        self.recount: Callable[[int], object] | None = None
-        """Called with the number of connections when that has reached ``maximum``, which it may change."""
+        self.recount: Callable[[], object] | None = None
+        """Called when ``maximum`` is reached, which it may raise up to ``limit``."""
         self._callback = callback
         self._kind = kind_of(service)
         loop = get_hub().loop
@@ -111,7 +111,7 @@ class Acceptor:
 
     def _is_full(self, connections: int) -> bool:
         if self.recount is not None:
-            self.recount(connections)
+            self.recount()
         return connections >= self.maximum or not self._watcher.active
 
     def _take(self, descriptor: int, peer: Any) -> None:

@@ -126,7 +126,7 @@ class Worker:
         self.acceptors += map(self._acceptor, self.slot.listeners)
         if self.slot.fleet is not None and self.slot.neighbours:
             beside = {number: list(map(self._acceptor, group)) for number, group in self.slot.neighbours.items()}
-            self.spread = Spread(self.slot.number, self.slot.fleet, self.counters, self.acceptors, beside)
+            self.spread = Spread(self.fleet, self.slot.fleet, self.counters, self.acceptors, beside)
         self.logs = list(self.planner.logs.values())
 
     def _acceptor(self, listener: Listener) -> Acceptor:

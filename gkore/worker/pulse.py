@@ -48,7 +48,7 @@ class Pulse:
         counters[Cell.REQUESTS] = fleet.requests
         counters[Cell.TASKS] = fleet.pool.busy
         if self.spread is not None and not fleet.draining:
-            self.spread.beat(len(fleet.connections))
+            self.spread.beat()
         self._beats += 1
         if self._beats * BEAT_TIME >= 1:
             self._beats = 0

@@ -2,28 +2,31 @@
 
 The kernel spreads connections over the slots by hash, whatever each worker holds already; after a worker was replaced
 it stays behind for as long as the others' websockets live. So every worker holds its neighbours' listening sockets too,
-and looks at everybody's count with each beat, and when it has accepted up to its share:
+and looks at everybody's elders (connections that have outlived a beat) with each beat, and after every few connections:
 
-- below its share while somebody is above: it helps, that is, it also accepts from the sockets of those above, up to its
-  share, and says so in the counters;
+- below its share while somebody is above, and not busy: it helps, that is, it also accepts from the sockets of those
+  above, and says so in the counters;
 - above its share while somebody helps: it accepts nothing, the helper does.
 
-Who pauses has seen a helper first, and a helper goes on for a while after it has said that it stops: there is always
-somebody who accepts. A helper that dies or blocks is known by its beat, within a second.
+Connections that come and go are never elders: their work stays where the kernel put it. Who pauses has seen a helper
+first, and a helper goes on for a while after it has said that it stops: there is always somebody who accepts. A helper
+that dies or blocks is known by its beat, within a second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from time import monotonic
+from time import monotonic, process_time
 
 from gkore.protocol.counters import BEAT_TIME, Cell, Counters, Stage
 from gkore.worker.acceptor import Acceptor
+from gkore.worker.service import Fleet
 
 ABOVE, BELOW, SLACK = 1.02, 0.98, 4
 """Of the mean, beyond SLACK connections: where a worker counts as above or below its share."""
-STEP = 16
-"""Connections beyond its share that a worker accepts before it looks again whether somebody helps now."""
+BUSY = 0.8
+"""Of a CPU: a worker that uses more has no time to help."""
+STEP = 8
+"""Connections that are accepted before the worker looks again whether somebody helps now."""
 FRESH = 4 * BEAT_TIME * 1000
 """Milliseconds that a beat may be old: then its worker is not counted on."""
 AFTER = 3
@@ -34,59 +37,71 @@ class Spread:
     """One worker's part in it; ``neighbours`` are acceptors of all other slots' sockets, by slot."""
 
     def __init__(
-        self, slot: int, counters: Counters, row: memoryview, own: list[Acceptor], neighbours: dict[int, list[Acceptor]]
+        self,
+        fleet: Fleet,
+        counters: Counters,
+        row: memoryview,
+        own: list[Acceptor],
+        neighbours: dict[int, list[Acceptor]],
     ) -> None:
-        self._slot = slot
+        self._fleet = fleet
         self._counters = counters
         self._row = row
         self._own = own
-        self._limit = own[0].maximum if own else 0
         self._neighbours = neighbours
+        self._limit = own[0].limit if own else 0
+        self._rows = 4 * (len(neighbours) + 1)
+        self._seen: frozenset[object] = frozenset()
         self._after = 0
+        self._clocks = (monotonic(), process_time())
+        self._busy = False
         self.paused = False
         """Somebody else accepts for us."""
         for acceptor in own:
-            acceptor.recount = self.beat
+            acceptor.recount = self.look
 
-    def beat(self, connections: int) -> None:
+    def beat(self) -> None:
+        """Count the elders, then look."""
+        seen = frozenset(self._fleet.connections)
+        self._row[Cell.ELDERS] = len(seen & self._seen)
+        self._seen = seen
+        before, self._clocks = self._clocks, (monotonic(), process_time())
+        wall, used = (now - then for now, then in zip(self._clocks, before, strict=True))
+        self._busy = used > BUSY * wall and wall > BEAT_TIME / 2  # the first beat comes right after the boot
+        if self._after:
+            self._after -= 1
+        self.look()
+
+    def look(self) -> None:
         """Compare with the others, and begin or end to help or to pause."""
-        self._row[Cell.CONNECTIONS] = connections
         held = self._held()
-        if len(held) < 2:
-            self._help((), 0)
-            self._pause(False, self._limit)
-            return
-        mean = sum(count for _, count, _ in held) / len(held)
+        mine, count = self._row[Cell.ELDERS], len(self._fleet.connections)
+        mean = sum(elders for _, elders, _ in held) / max(1, len(held))
         most = mean * ABOVE + SLACK
-        above = {slot for slot, count, _ in held if count > most}
-        self._help(above if connections < mean * BELOW else (), int(mean) + 1)
-        helped = connections > most and any(helps for _, _, helps in held)
-        self._pause(helped, int(most) + 1 if connections < most else connections + STEP)
+        above = {slot for slot, elders, _ in held if elders > most}
+        fresh = count - mine  # those that came in this beat count for us, or we would take too many
+        helps = not self._busy and count < (mean + fresh / max(1, len(held))) * BELOW
+        self._help(above if helps else set())
+        self._pause(mine > most and any(helping for _, _, helping in held), count + STEP)
 
     def _held(self) -> list[tuple[int, int, int]]:
-        """Slot, connections and willingness to help of every worker that accepts and is alive."""
-        column: Callable[[int], list[int]] = self._counters.column
+        """Slot, elders and willingness to help of every worker that accepts and is alive."""
         now = monotonic() * 1000
-        rows = zip(
-            *map(column, (Cell.SLOT, Cell.CONNECTIONS, Cell.HELPS, Cell.STATE, Cell.BEAT)),
-            strict=True,
-        )
+        cells = (Cell.SLOT, Cell.ELDERS, Cell.HELPS, Cell.STATE, Cell.BEAT)
+        rows = zip(*(self._counters.column(cell, self._rows) for cell in cells), strict=True)
         return [
-            (slot, count, helps)
-            for slot, count, helps, stage, beat in rows
+            (slot, elders, helps)
+            for slot, elders, helps, stage, beat in rows
             if slot and stage == Stage.ACCEPTING and now - beat < FRESH
         ]
 
-    def _help(self, slots: set[int] | tuple[()], most: int) -> None:
+    def _help(self, slots: set[int]) -> None:
         if slots:
             self._after = AFTER
-        elif self._after:
-            self._after -= 1
         self._row[Cell.HELPS] = bool(slots)
         for slot, acceptors in self._neighbours.items():
             for acceptor in acceptors:
                 if slot in slots:
-                    acceptor.maximum = most
                     acceptor.start()
                 elif not self._after:
                     acceptor.stop()
