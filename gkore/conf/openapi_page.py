@@ -13,7 +13,7 @@ PAGE = """<!doctype html>
 <style>
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1b1f}
 details{border:1px solid #d5d5dc;border-radius:.5rem;margin:.6rem 0;padding:.5rem .8rem}
-summary{cursor:pointer}code{font-weight:600}b{display:inline-block;min-width:4.5rem;color:#1c5a8a}
+summary{cursor:pointer}code{font-weight:600}b{display:inline-block;min-width:6rem;color:#1c5a8a}
 label{display:block;margin:.5rem 0}input{font:inherit;padding:.3rem;width:100%;max-width:24rem;display:block}
 button{font:inherit;padding:.3rem 1rem}pre{background:#f1f1f4;padding:.6rem;overflow:auto;white-space:pre-wrap}
 </style>
@@ -78,7 +78,7 @@ def add_routes(site: Site) -> None:
 
 
 class Description:
-    """The handler: JSON, or the page for who prefers HTML."""
+    """This description: JSON, or a page for who prefers HTML."""
 
     def __init__(self, domain: Domain) -> None:
         self.domain = domain
