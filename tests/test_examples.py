@@ -121,7 +121,7 @@ def test_mutual_tls(start: Start, tmp_path: Path) -> None:
     subprocess.run(["sh", "certificates.sh"], cwd=tmp_path, check=True)
     up = start(tmp_path / "kore.conf")
     context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
-    with pytest.raises((ssl.SSLError, ConnectionError)):
+    with pytest.raises(OSError):  # of TLS, of the connection, or one of these inside a URLError: as it happens
         urllib.request.urlopen(f"https://localhost:{up.port}/", context=context, timeout=20)
     context.load_cert_chain(tmp_path / "ada.pem", tmp_path / "ada.key")
     with urllib.request.urlopen(f"https://localhost:{up.port}/", context=context, timeout=20) as response:
