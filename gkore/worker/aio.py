@@ -7,13 +7,18 @@ standard library that asyncio is built on; nothing but whole coroutines and thei
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from gevent import get_hub
 from gevent.monkey import get_original
+from gevent.threadpool import ThreadPool
 
 from gkore.worker.bridge import Awaitable, Waiter
+
+EXECUTOR_THREADS = 8
+"""Native threads for ``run_in_executor`` and asyncio's name look-ups."""
 
 _loops: list[asyncio.AbstractEventLoop] = []
 _starting: list[Waiter] = []
@@ -72,8 +77,33 @@ def _run(run_on_hub: Any) -> None:
     """On the thread, for ever."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
+    loop.set_default_executor(Executor())
     loop.call_soon(run_on_hub, _started, loop)
     loop.run_forever()
+
+
+class Executor(ThreadPoolExecutor):
+    """``run_in_executor`` on native threads: the patched standard's would be greenlets that nobody can join at exit."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._native = ThreadPool(EXECUTOR_THREADS)
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def work() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = function(*arguments, **named)
+            except BaseException as failure:
+                future.set_exception(failure)
+            else:
+                future.set_result(result)
+
+        self._native.spawn(work)
+        return future
 
 
 def _started(loop: asyncio.AbstractEventLoop) -> None:
