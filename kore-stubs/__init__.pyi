@@ -1,4 +1,5 @@
 """What ``import kore`` shows. Made by scripts/stubs from gkore/api/__init__.py; don't edit it by hand."""
+# ruff: noqa
 
 from gkore.api.awaitables import aio as aio
 from gkore.api.awaitables import curl as curl
