@@ -157,8 +157,10 @@ SETTINGS = (
         "The control socket; default: beside the pidfile.", since="gkore"),
     setting("metrics", kinds.ADDRESS, "",
         "Serve metrics for Prometheus at this address.", since="gkore"),
+    setting("seccomp", YES_NO, False,
+        "Confine workers to the system calls of a web application; implied by koreapp.seccomp.", since="gkore"),
     setting("seccomp_tracing", YES_NO, False,
-        "Log forbidden system calls instead of ending the worker.", since="4.0", later="the sandbox"),
+        "Note forbidden system calls in the kernel's log instead of ending the worker.", since="4.0"),
     setting("task_threads", number(0, 255), 2, "Threads for tasks of C modules: accepted, without effect."),
     # TLS
     setting("tls_version", choice("both", "1.3", "1.2"), "both", "The versions of TLS to speak."),

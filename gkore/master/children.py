@@ -168,13 +168,19 @@ WORDS = {
 }
 
 
+HINTS: dict[int, str] = {
+    signal.SIGKILL: " (out of memory?)",
+    signal.SIGSYS: " (a system call that the sandbox forbids: see seccomp; the kernel's log has its number)",
+}
+
+
 def describe(child: Child, status: int) -> str:
     """What happened to the child, from its wait status, in words."""
     if child.killed:
         return f"was killed: {child.killed}"
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        hint = " (out of memory?)" if number == signal.SIGKILL else ""
+        hint = HINTS.get(number, "")
         core = ", core dumped" if os.WCOREDUMP(status) else ""
         return f"was killed by {_signal_name(number)}{hint}{core}"
     code = os.waitstatus_to_exitcode(status)

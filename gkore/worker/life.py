@@ -33,6 +33,7 @@ from gkore.worker.broadcast import Audience
 from gkore.worker.objects import Inbox
 from gkore.worker.planner import Planner
 from gkore.worker.pulse import Pulse
+from gkore.worker.sandbox import confine
 from gkore.worker.service import Fleet, Service
 from gkore.worker.spread import Spread
 from gkore.worker.tls import Greeter
@@ -110,6 +111,8 @@ class Worker:
         traps.begin(self._tell)
         if self.application.settings.deployment in ("dev", "development"):
             failures.show = errorpage.answer
+        settings = self.application.settings
+        confine(settings.seccomp, settings.seccomp_tracing, self.application.hook("seccomp"))
         self._configure()
         tasks.begin()
         self.cluster = cluster.start(self.application.settings.websocket_bus, self.audience)

@@ -1,0 +1,148 @@
+"""What a handler can't do: read what is the master's, become somebody else, call what the sandbox forbids."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from server import Server, until
+
+Start = Callable[..., Server]
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+APP = """
+import ctypes
+import json
+import mmap
+import os
+import socket
+import subprocess
+import threading
+import kore
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+def tried(action):
+    try:
+        return str(action())
+    except BaseException as failure:
+        return f"{type(failure).__name__} {getattr(failure, 'errno', '')}".strip()
+
+def secrets(req):
+    found = {path: tried(lambda: open(path).read()) for path in req.body.decode().split()}
+    found["setuid"] = tried(lambda: os.setuid(0))
+    found["groups"] = os.getgroups()
+    found["privs"] = libc.prctl(39, 0, 0, 0, 0)
+    req.response(200, json.dumps(found).encode())
+
+def work(req):
+    thread = threading.Thread(target=lambda: None)
+    thread.start()
+    thread.join()
+    found = {
+        "lookup": tried(lambda: socket.getaddrinfo("localhost", 80)[0][4][0] in ("127.0.0.1", "::1")),
+        "child": tried(lambda: subprocess.run(["/bin/echo", "hi"], capture_output=True).stdout),
+        "file": tried(lambda: open("new", "w").write("x")),
+        "connect": tried(lambda: socket.create_connection(("127.0.0.1", 1), 1)),
+        "wx": tried(lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_WRITE | mmap.PROT_EXEC)),
+        "kept": tried(lambda: os.mkdir("folder")),
+    }
+    req.response(200, json.dumps(found).encode())
+
+def forbidden(req):
+    libc.unshare(0)
+    req.response(200, b"it went on")
+
+def pid(req):
+    req.response(200, str(os.getpid()).encode())
+"""
+CONF = (
+    "domain * {\n"
+    + "".join(
+        f"    route /{name} {{\n        handler {name}\n    }}\n" for name in ("secrets", "work", "forbidden", "pid")
+    )
+    + "}\n"
+)
+
+
+@ROOT_ONLY
+def test_a_handler_cannot_read_what_is_the_masters(server: Start, tmp_path: Path) -> None:
+    for part in (tmp_path, *tmp_path.parents):
+        if part != Path("/") and part.stat().st_uid == 0 and str(part).startswith("/tmp/"):
+            part.chmod(part.stat().st_mode | 0o055)
+    secret = tmp_path / "secret"
+    secret.write_text("the key")
+    secret.chmod(0o600)
+    up = server(f"runas nobody\n{CONF}", app=APP)
+    body = f"{secret} /etc/shadow /proc/{up.pid}/environ"
+    found = json.loads(up.get("/secrets", "POST", body=body.encode()).body)
+    assert {found[path] for path in body.split()} == {"PermissionError 13"}
+    assert found["setuid"] == "PermissionError 1"
+    assert 0 not in found["groups"]
+    assert found["privs"] == 1
+
+
+@ROOT_ONLY
+def test_a_chroot_hides_the_rest(server: Start, tmp_path: Path) -> None:
+    jail = tmp_path / "jail"
+    jail.mkdir()
+    (jail / "inside").write_text("inside")
+    up = server(f"root {jail}\nrunas nobody\n{CONF}", app=APP)
+    found = json.loads(up.get("/secrets", "POST", body=b"/inside /etc/passwd /../etc/passwd").body)
+    assert found["/inside"] == "inside"
+    assert found["/etc/passwd"] == found["/../etc/passwd"] == "FileNotFoundError 2"
+
+
+def test_the_sandbox_lets_an_application_work(server: Start) -> None:
+    up = server(f"seccomp yes\n{CONF}", app=APP)
+    found = json.loads(up.get("/work").body)
+    assert found == {
+        "lookup": "True",
+        "child": "b'hi\\n'",
+        "file": "1",
+        "connect": "ConnectionRefusedError 111",
+        "wx": "PermissionError 13",
+        "kept": "None",
+    }
+
+
+def test_what_it_forbids_ends_the_worker(server: Start) -> None:
+    up = server(f"seccomp yes\n{CONF}", app=APP, workers=1)
+    before = up.get("/pid").text
+    with pytest.raises((ConnectionError, OSError)):
+        up.get("/forbidden")
+    up.says("was killed by SIGSYS .a system call that the sandbox forbids")
+    until(lambda: up.get("/pid").text != before, "the successor")
+
+
+def test_tracing_only_notes_it(server: Start) -> None:
+    up = server(f"seccomp_tracing yes\n{CONF}", app=APP, workers=1)
+    assert up.get("/forbidden").text == "it went on"
+
+
+HOOK = """
+class Koreapp:
+    def seccomp(self, sandbox):
+        sandbox.allow("unshare")
+        sandbox.deny("mkdir", errno=28)
+        sandbox.deny_arg("socket", 0, 10, errno=97)
+        sandbox.deny_mask("openat", 2, 0o1101, errno=30)
+        try:
+            sandbox.allow("no_such_call")
+        except RuntimeError as failure:
+            kore.log(kore.LOG_NOTICE, str(failure))
+
+koreapp = Koreapp()
+"""
+
+
+def test_rules_of_the_application_come_first(server: Start) -> None:
+    up = server(CONF, app=APP + HOOK)
+    assert up.get("/forbidden").text == "it went on"
+    found = json.loads(up.get("/work").body)
+    assert (found["kept"], found["file"]) == ("OSError 28", "OSError 30")
+    assert re.search(r"system call 'no_such_call' does not exist", up.log())
