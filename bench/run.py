@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from typing import Any
 
 from bench.load import Settings, measure
 from bench.machine import shout
+from bench.postgres import database
 from bench.running import Running, Unusable, run
 from bench.servers import Server
 from bench.workloads import Workload
@@ -23,7 +24,8 @@ def measure_workload(workload: Workload, servers: Sequence[Server], rounds: int,
         if server not in able:
             record["left_out"][server.name] = f"has no application {workload.app!r}"
     measured = idle if workload.load == "idle" else interleaved
-    measured(workload, able, rounds, settings, record)
+    with database() if workload.app == "postgres" else nullcontext():
+        measured(workload, able, rounds, settings, record)
     return record
 
 

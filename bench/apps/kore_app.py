@@ -1,5 +1,7 @@
 """gkore's and Kore's applications."""
 
+import os
+
 import kore
 
 
@@ -62,3 +64,63 @@ def echo(req):
 
 def broadcast(req):
     req.websocket_handshake(connected, said, connected)
+
+
+def answer(req):
+    req.response_header("content-type", "text/plain")
+    req.response(200, b"hello world")
+
+
+mutex = kore.lock()
+
+
+async def lock(req):
+    async with mutex:
+        await kore.suspend(0)
+    answer(req)
+
+
+asked = kore.queue()
+servant = []
+
+
+async def serve():
+    while True:
+        replies = await asked.pop()
+        replies.push("pong")
+
+
+async def queue(req):
+    if not servant:
+        servant.append(kore.task_create(serve()))
+    replies = kore.queue()
+    asked.push(replies)
+    await replies.pop()
+    answer(req)
+
+
+async def member():
+    await kore.suspend(0)
+
+
+async def gather(req):
+    await kore.gather(*[member() for _ in range(10)])
+    answer(req)
+
+
+async def postgres(req):
+    if not servant:
+        servant.append(kore.dbsetup("bench", os.environ["BENCH_DSN"]))
+    rows = await kore.dbquery("bench", "select id, name from bench where id = $1", params=["4711"])
+    req.response_header("content-type", "text/plain")
+    req.response(200, rows[0]["name"].encode())
+
+
+async def proc(req):
+    child = kore.proc("/bin/cat")
+    await child.send(b"hello world")
+    child.close_stdin()
+    text = await child.recv(100)
+    await child.reap()
+    req.response_header("content-type", "text/plain")
+    req.response(200, text)

@@ -21,6 +21,7 @@ from gevent import get_hub
 from greenlet import GreenletExit, getcurrent, greenlet
 
 LATE = "timeout before operation completed"
+ON_HUB = "a callback of the hub can't wait; start a task with kore.task_create"
 
 _idents = count(1)
 
@@ -120,7 +121,7 @@ def wait(
     hub = get_hub()
     task = getcurrent()
     if task is hub:
-        raise RuntimeError("a callback of the hub can't wait; start a task with kore.task_create")
+        raise RuntimeError(ON_HUB)
     is_task = task.__class__ is Task
     try:
         if is_task:
@@ -184,6 +185,23 @@ class Waiter:
             self._pending.stop()
 
 
+def yield_turn(what: object) -> None:
+    """Let the others run once: ``wait`` for the next turn of the loop, in half the time."""
+    hub = get_hub()
+    task = getcurrent()
+    if task is hub:
+        raise RuntimeError(ON_HUB)
+    callback = hub.loop.run_callback(task.switch)
+    task.waits_for = what  # type: ignore[attr-defined]
+    try:
+        hub.switch()
+    except BaseException:
+        callback.stop()
+        raise
+    finally:
+        task.waits_for = None  # type: ignore[attr-defined]
+
+
 class Done(Awaitable):
     """What is over when it is returned, and may be awaited all the same."""
 
@@ -211,7 +229,10 @@ class Suspend(Awaitable):
         self._milliseconds = milliseconds
 
     def wait(self) -> None:
-        timer = get_hub().loop.timer(max(0.0, self._milliseconds / 1000.0))
+        if self._milliseconds <= 0:
+            yield_turn(self)
+            return
+        timer = get_hub().loop.timer(self._milliseconds / 1000.0)
         wait(self, timer.start, timer.close)
 
     def __str__(self) -> str:
@@ -269,13 +290,14 @@ def _explain(stranger: object) -> str:
 class Pool:
     """The tasks that serve requests: parked when idle, most recently used first, never more than ``limit``."""
 
-    __slots__ = ("_busy", "_idle", "limit", "take")
+    __slots__ = ("_busy", "_idle", "_idle_max", "limit", "take")
 
     IDLE_MAX: ClassVar[int] = 256
     """Parked greenlets kept; a burst's others are let go, with the memory of their stacks."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, idle_max: int = IDLE_MAX) -> None:
         self.limit = limit
+        self._idle_max = idle_max
         self._idle: list[Task] = []
         self._busy = 0
         self.take = self._idle.pop
@@ -311,7 +333,7 @@ class Pool:
                 del work  # a parked task must not keep what it served
                 if task._ident:
                     task.forget()
-                if len(idle) >= self.IDLE_MAX:
+                if len(idle) >= self._idle_max:
                     return
                 idle.append(task)
                 work = switch(hub)

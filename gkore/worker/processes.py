@@ -1,7 +1,7 @@
 """``kore.proc``: child processes, their pipes, their end.
 
 Rules:
-- A child dies with its worker (PR_SET_PDEATHSIG), and with its ``kore.proc`` object, as in Kore: when nobody holds the
+- A child dies with its worker (see ``birth``), and with its ``kore.proc`` object, as in Kore: when nobody holds the
   object any more the child is killed, and it is always reaped.
 - Its end is seen through a pidfd. Should gevent's own child watcher be quicker, because the application uses
   ``subprocess`` as well and so has SIGCHLD handled, the exit status is taken from there.
@@ -10,34 +10,28 @@ Rules:
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import signal
 from collections.abc import Callable, Generator
 from functools import partial
 from time import monotonic
-from typing import Any, NoReturn
+from typing import Any
 
 from gevent import get_hub
 from gevent.monkey import get_original
 
 from gkore.worker import bridge
+from gkore.worker.birth import STDERR, STDOUT, start
 from gkore.worker.bridge import DONE, Awaitable, Waiter, limit
 from gkore.worker.readiness import READ, WRITE, Readiness
 from gkore.worker.sockets import as_bytes, checked_length
 
-STDOUT, INHERIT, NULL = "stdout", "inherit", "null"
-"""Where a child's standard error goes."""
 LATE = "timeout before process exited"
-PR_SET_PDEATHSIG = 1
 
-_prctl = ctypes.CDLL(None, use_errno=True).prctl
-_fork: Callable[[], int] = get_original("os", "fork")
 _close: Callable[[int], None] = get_original("os", "close")
 """gevent's own puts it off to a later turn of the loop, and a child would wait that long for the end of its input."""
 _WORD = re.compile(r'"([^"]*)"|([^\s"]+)|(")')
-_CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 
 
 class Proc:
@@ -55,8 +49,8 @@ class Proc:
         gives none). ``stderr``: "stdout" as in Kore, "inherit" or "null" (ours). RuntimeError outside of coroutines.
         """
         bridge.coroutine_task("kore.proc")
-        if stderr not in (STDOUT, INHERIT, NULL):
-            raise ValueError(f"kore.proc: stderr is {STDOUT}, {INHERIT} or {NULL}, not {stderr!r}")
+        if stderr not in STDERR:
+            raise ValueError(f"kore.proc: stderr is one of {', '.join(STDERR)}, not {stderr!r}")
         self.pid, stdin, stdout = start(split(command), environment(env), stderr)
         self._child = Child(self.pid)
         self._stdin = Pipe(stdin, WRITE)
@@ -262,51 +256,3 @@ def environment(env: object) -> dict[str, str]:
     if not isinstance(env, list):
         raise RuntimeError("kore.proc: env is not of type 'list'")
     return {name: value for name, _, value in (variable.partition("=") for variable in env)}
-
-
-def start(words: list[str], variables: dict[str, str], stderr: str) -> tuple[int, int, int]:
-    """Fork and exec: the process's number, and our ends of its standard input and output. OSError as pipe2, fork."""
-    stdin, feed = os.pipe()
-    try:
-        output, stdout = os.pipe()
-    except OSError:
-        _close(stdin)
-        _close(feed)
-        raise
-    parent = os.getpid()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _CAUGHT)
-    try:
-        pid = _fork()
-        if not pid:
-            become(words, variables, (stdin, stdout, stderr), parent)
-    except OSError:
-        _close(feed)
-        _close(output)
-        raise
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        _close(stdin)
-        _close(stdout)
-    return pid, feed, output
-
-
-def become(words: list[str], variables: dict[str, str], streams: tuple[int, int, str], parent: int) -> NoReturn:
-    """In the child, for ever: the hub, its threads and its loop are the worker's and are not touched."""
-    stdin, stdout, stderr = streams
-    try:
-        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == parent:  # else it died before we asked to be told
-            for number in (*_CAUGHT, signal.SIGPIPE):
-                signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            os.dup2(stdin, 0)
-            os.dup2(stdout, 1)
-            if stderr == STDOUT:
-                os.dup2(stdout, 2)
-            elif stderr == NULL:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            os.execvpe(words[0], words, variables)
-    except BaseException as failure:
-        os.write(2, f"{words[0]}: {getattr(failure, 'strerror', None) or failure}\n".encode())
-    finally:
-        os._exit(1)

@@ -12,8 +12,10 @@ Rules:
 from __future__ import annotations
 
 import atexit
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
+from types import CoroutineType
 from typing import Any
 
 import greenlet
@@ -27,21 +29,38 @@ from gkore.worker.bridge import Task, Waiter
 CROWD = 100_000
 """So many tasks at once are the application's right, and more likely its mistake: one line in the log."""
 
-_pool = bridge.Pool(0)
+_pool = bridge.Pool(0, idle_max=1024)
+_spawned: deque[Callable[[], None]] = deque()
 _early: list[Job] = []
 _jobs: dict[int, Job] = {}
 _begun = False
 
 
 def spawn(work: Callable[[], None]) -> None:
-    """Run ``work``, which must not raise, on a task of its own at the next turn of the loop."""
-    try:
-        task = _pool.take()
-    except IndexError:
-        task = _pool.make()
-    if _pool.busy == CROWD:
-        log.error(f"{CROWD} tasks are running: does each of them end?")
-    get_hub().loop.run_callback(task.switch, work)
+    """Run ``work``, which must not raise, on a task at the next turn of the loop."""
+    if not _spawned:
+        get_hub().loop.run_callback(_pump)
+    _spawned.append(work)
+
+
+def _pump() -> None:
+    """On the hub: tasks, until all work has begun. One that does not wait leaves its task to the next."""
+    while _spawned:
+        try:
+            task = _pool.take()
+        except IndexError:
+            task = _pool.make()
+            if _pool.busy == CROWD:
+                log.error(f"{CROWD} tasks are running: does each of them end?")
+        task.switch(_begin)
+
+
+def _begin() -> None:
+    task: Task = getcurrent()  # type: ignore[assignment]
+    while _spawned:
+        _spawned.popleft()()
+        if task._ident:
+            task.forget()  # of a plain function
 
 
 Ended = Callable[[Any, BaseException | None], object]
@@ -74,12 +93,18 @@ class Job:
         if self.ident:
             task.call(self.ident)
         result = failure = None
+        task.coroutine = coroutine = self.coroutine
         try:
-            result = bridge.run(self.coroutine)
+            result = bridge.refuse(coroutine, coroutine.send(None))
+        except StopIteration as stop:
+            result = stop.value
         except BaseException as caught:
+            bridge.advise(caught)
             failure = caught
-        self.task = None
+        task.coroutine = self.task = None
         self.over = True
+        if task._ident:
+            task.forget()
         try:
             self._ended(result, failure)
         finally:
@@ -107,7 +132,7 @@ def as_coroutine(thing: Any) -> Coroutine[Any, Any, Any]:
     The reference's examples hand over the result of a plain function: such a value is taken as a coroutine that has
     returned it.
     """
-    if isinstance(thing, Coroutine):
+    if thing.__class__ is CoroutineType or isinstance(thing, Coroutine):
         return thing
     if isinstance(thing, Awaitable):
         return _awaiting(thing)

@@ -16,7 +16,16 @@ import pytest
 from coroutines import Complete
 
 from gkore import api as kore
+from gkore.worker import birth
 from gkore.worker.processes import split
+
+
+@pytest.fixture(autouse=True, params=["setpriv", "fork"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to start a process."""
+    assert birth.setpriv() is not None
+    if request.param == "fork":
+        monkeypatch.setattr(birth, "_setpriv", [None])
 
 
 def gone(pid: int) -> bool:
@@ -280,6 +289,8 @@ def test_children_die_with_their_worker(tmp_path: Any) -> None:
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as worker:
         assert worker.stdout is not None
         pid = int(worker.stdout.readline())
-        assert os.path.exists(f"/proc/{pid}")
+        end = monotonic() + 10
+        while Path(f"/proc/{pid}/comm").read_text() != "sleep\n":  # it is setpriv, or the worker, for a moment
+            assert monotonic() < end
         worker.send_signal(signal.SIGKILL)
     assert gone(pid)
