@@ -44,8 +44,7 @@ usage: gkore [options] -c kore.conf
   -t, --check           only check conf and application: 0 fine, 3 not
       --print-config    print every setting and where it came from
       --workers N       this many workers, whatever the conf says
-      --bind ADDRESS    listen here instead: ADDR:PORT, :PORT, [::1]:PORT, unix:/path
-                        (several times for several addresses)
+      --bind ADDRESS    listen here instead: ADDR:PORT, :PORT, [::1]:PORT, unix:/path; several times for several
       --control PATH    where the running server's control socket is
   -d, --daemonize       leave the terminal
   -f, --foreground      stay in it (the default, whatever `deployment` says)
@@ -56,7 +55,6 @@ usage: gkore [options] -c kore.conf
   -v, --version         print versions
   -h, --help [NAME]     this, or what the directive NAME does
 
-commands to a running server: reload everything (as HUP), stop it (as TERM), status of its workers, dump their stacks
 signals: TERM, INT, QUIT stop; HUP reloads; USR1 reopens the logs; USR2 dumps stacks; TTIN, TTOU: one worker more, less
 exit status: 0 stopped, 1 the application gave up, 2 wrong usage, 3 the conf, the application or the machine refuses
 """

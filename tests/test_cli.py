@@ -72,7 +72,7 @@ def test_the_demo_conf_is_fine_from_anywhere(tmp_path: Path) -> None:
     done = gkore("-t", "-c", "etc/kore.conf")
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
-        "etc/kore.conf: fine: 1 server, 1 domain, 7 routes\n",
+        "etc/kore.conf: fine: 1 server, 1 domain, 11 routes\n",
         "",
     )
     assert gkore("--check", "--conf", str(ROOT / "etc" / "kore.conf"), cwd=tmp_path).returncode == 0
@@ -139,19 +139,12 @@ def test_the_standard_library_cooperates_before_user_code_is_imported(tmp_path: 
     assert gkore("-t", "app.py", cwd=tmp_path).stdout.splitlines()[0] == "gevent 1"
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("server s {\nbind ::1 0\n}\ndomain x {\ncertfile c.pem\ncertkey c.pem\n}\n", "TLS, which is not built yet"),
-    ],
-)
-def test_a_protection_that_is_not_built_is_not_left_out_silently(tmp_path: Path, text: str, said: str) -> None:
+def test_a_certificate_that_is_none_refuses_the_start(tmp_path: Path) -> None:
     (tmp_path / "c.pem").write_text("")
-    (tmp_path / "app.py").write_text("def page(req): pass\n")
-    (tmp_path / "site.conf").write_text(text)
+    (tmp_path / "site.conf").write_text("server s {\nbind ::1 0\n}\ndomain x {\ncertfile c.pem\ncertkey c.pem\n}\n")
     done = gkore("-c", "site.conf", cwd=tmp_path)
     assert done.returncode == 3
-    assert said in done.stderr
+    assert "certfile c.pem: there is no certificate in it" in done.stderr
 
 
 def test_addresses_of_the_command_line_replace_the_confs() -> None:
