@@ -15,10 +15,13 @@ from typing import Any
 import gevent
 import pytest
 from coroutines import Complete
+from gevent.monkey import is_module_patched
 from gevent.pywsgi import WSGIServer
 
 from gkore import api as kore
 from gkore.conf.application import current
+
+pytestmark = pytest.mark.skipif(not is_module_patched("socket"), reason="its servers share our hub: use pytest-gevent")
 
 
 def echo(environ: dict[str, Any], start: Any) -> Any:
@@ -49,7 +52,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 @pytest.fixture
 def served(certificate: tuple[str, str], tmp_path: Path) -> Iterator[dict[str, str]]:
     """URLs of the same application, over TCP and TLS, and the path of a UNIX socket."""
-    unix = socket.socket(socket.AF_UNIX)
+    unix = gevent.socket.socket(socket.AF_UNIX)
     unix.bind(str(tmp_path / "s"))
     unix.listen()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificate[0])
@@ -135,7 +138,7 @@ def test_unix_sockets(complete: Complete, served: dict[str, str], curlopt: dict[
 
 def test_abstract_unix_sockets(complete: Complete) -> None:
     name = f"gkore-http-{os.getpid()}"
-    listener = socket.socket(socket.AF_UNIX)
+    listener = gevent.socket.socket(socket.AF_UNIX)
     listener.bind(f"\0{name}")
     listener.listen()
     server = WSGIServer(listener, echo, log=None)
