@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from enum import IntEnum
+from enum import IntEnum, unique
 
 CELLS = 32
 BEAT_TIME = 0.25
@@ -26,6 +26,7 @@ class Stage(IntEnum):
     DRAINING = 2
 
 
+@unique
 class Cell(IntEnum):
     """Which cell of a row holds what. Times are CLOCK_MONOTONIC milliseconds."""
 
@@ -48,15 +49,15 @@ class Cell(IntEnum):
     """Messages that websockets did not get, because they read too slowly."""
     RATE = 13
     """Requests in the second before the last beat."""
+    LATE = 14
+    """How often the master found the hub blocked."""
     HELPS = 15
     """1 while it accepts for workers that have more connections (``worker.spread``)."""
     ELDERS = 16
-    """Connections that have outlived a beat."""
-    LATE = 14
-    """How often the master found the hub blocked."""
-    CLUSTER_LOST = 15
+    """Connections that last: websockets, and others that have outlived a beat."""
+    CLUSTER_LOST = 17
     """Broadcasts that did not reach other hosts or this one."""
-    CLUSTER_LAG = 16
+    CLUSTER_LAG = 18
     """Milliseconds that the last one was on its way, by both hosts' clocks."""
 
 
