@@ -152,8 +152,8 @@ class Loop:
             if not self.watchdog.stuck(self.fleet.children.values(), self.fleet.counters):
                 self.keepalive.beat()
             self.reload.tick()
-            self.control.tick(monotonic())
-            self.metrics.tick(monotonic())
+            self.control.door.tick(monotonic())
+            self.metrics.door.tick(monotonic())
             if self.fleet.settled and not announced:
                 self._announce()
             announced = self.fleet.settled or self.fleet.held
@@ -165,7 +165,7 @@ class Loop:
         self.notes.release()
         self.reload.cancel()
         self.control.close()
-        self.metrics.close()
+        self.metrics.door.close()
         return self.fleet.status
 
     def _open(self) -> None:
@@ -181,13 +181,13 @@ class Loop:
         yield self.notes
         yield from (Speaker(self.fleet, child) for child in self.fleet.children.values() if child.line.open)
         yield from self.reload.sources()
-        yield from self.control.sources()
-        yield from self.metrics.sources()
+        yield from self.control.door.sources()
+        yield from self.metrics.door.sources()
 
     def _private(self) -> Iterator[Closable]:
         yield from self.notes.sockets()
-        yield from self.control.sockets()
-        yield from self.metrics.sockets()
+        yield from self.control.door.sockets()
+        yield from self.metrics.door.sockets()
 
     def _wait(self) -> None:
         """Sleep until something happens, then let those act to whom it happened."""
@@ -229,11 +229,11 @@ class Loop:
     # Asked through the control socket
 
     def _asked_reload(self, client: Client) -> None:
-        client.waits = True
+        client.wait()
         self.reload.begin()
 
     def _asked_stop(self, client: Client) -> None:
-        client.waits = True
+        client.wait()
         self.fleet.stop(Exit.OK, "gkore stop")
 
     def _asked_dump(self, client: Client) -> None:
