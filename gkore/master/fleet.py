@@ -107,7 +107,7 @@ class Fleet:
         self.wanted -= 1
         self._unsettle()
 
-    def stop(self, status: int, why: str) -> None:
+    def stop(self, status: int, why: str, reason: bytes = b"stop") -> None:
         """Drain all workers; asked again while that goes on: kill them. The first status stays."""
         if self.status is not None:
             self.kill(f"{why} while the server was stopping")
@@ -117,7 +117,7 @@ class Fleet:
         notify.extend(self.drain_time + TEARDOWN_TIME + EXTENSION)
         log.notice(f"{why}: stopping, {len(self.children)} workers have {self.drain_time:g} s to finish their requests")
         for child in self.children.values():
-            self._drain(child, b"stop")
+            self._drain(child, reason)
         self.listeners.close()
 
     def kill(self, why: str) -> None:
@@ -146,11 +146,7 @@ class Fleet:
             while self.listen(child):
                 pass  # its last words may be READY or kore.fatalx, and change what its death means
             self._died(self.children.pop(pid), status)
-        if (
-            self.listeners.orphans
-            and not self.held
-            and all(child.generation == self.generation for child in self.children.values())
-        ):
+        if not self.held and all(child.generation == self.generation for child in self.children.values()):
             self.listeners.drop_orphans()
 
     def tick(self) -> None:
@@ -248,7 +244,7 @@ class Fleet:
         yield from self.private()
 
     def _drain(self, child: Child, why: bytes) -> None:
-        """Tell the child to leave: by an envelope, which can't be one too many.
+        """Tell the child to leave, and why (``protocol.bus.Kind.DRAIN``): by an envelope, which can't be one too many.
 
         A terminal sends SIGINT to the whole group and systemd may send SIGTERM to all: to a worker a signal from us
         would then be the second, which means "now". One that is still starting does not read the bus yet.
@@ -299,7 +295,8 @@ class Fleet:
         log.info(f"{child} is ready")
         for older in self._in_seat(child.slot):
             if older is not child and not self._fits(older):
-                self._drain(older, b"reload")
+                self.listeners.drop_orphans()
+                self._drain(older, b" ".join((b"reload", *map(b"%d".__mod__, self.listeners.gone))))
 
     def _died(self, child: Child, status: int) -> None:
         child.line.close()

@@ -15,11 +15,12 @@ from setproctitle import setproctitle
 from gkore import log
 from gkore.conf.certificates import speaks_tls
 from gkore.errors import StartError
+from gkore.master.address import Address
 from gkore.master.birth import RunWorker
 from gkore.master.control import Control, beside
 from gkore.master.daemon import Daemon, daemonize, remove_pidfile, write_pidfile
 from gkore.master.fleet import Fleet
-from gkore.master.listeners import Address, Listeners
+from gkore.master.listeners import Listeners
 from gkore.master.metrics import Metrics
 from gkore.master.privileges import plan
 from gkore.master.provisions import provide
@@ -37,7 +38,7 @@ def rehearse(application: Application, held: Collection[str]) -> None:
 class Launch:
     """What one run of a server holds besides its workers: addresses, pid file, the terminal it came from."""
 
-    __slots__ = ("application", "configured", "daemon", "heritage", "listeners", "settings")
+    __slots__ = ("application", "configured", "daemon", "deputy", "heritage", "listeners", "settings")
 
     def __init__(self, application: Application, heritage: dict[str, Any] | None = None) -> None:
         """``heritage`` is what the program before left, when this is a reload."""
@@ -47,6 +48,8 @@ class Launch:
         self.listeners = Listeners(self.settings.socket_backlog, frozenset(self.settings.worker_no_accept))
         self.daemon = Daemon()
         self.configured = False
+        self.deputy = False
+        """Another master is in office: addresses, pid file and control socket are its own (see ``relief``)."""
 
     def start(self, run_worker: RunWorker) -> Fleet:
         """Everything up to the first fork. StartError when it can't be done."""
@@ -61,7 +64,8 @@ class Launch:
         elif self.heritage is not None and self.heritage["launch"]["syslog"] and not log.log.path:
             log.log.to_syslog()
         setproctitle("gkore [parent]")
-        self._write_pidfile()
+        if not self.deputy:
+            self._write_pidfile()
         if self.application.daemonize:
             self._hook("parent_daemonized")
         self.configured = True
@@ -77,6 +81,12 @@ class Launch:
         path = self.settings.control
         control.open(path or beside(self.settings.pidfile), bool(path))
         metrics.open(self.settings.metrics)
+
+    def take_office(self) -> None:
+        """The other master may retire."""
+        if self.deputy:
+            self.deputy = False
+            self._write_pidfile()
 
     def bequeath(self) -> dict[str, Any]:
         """What the next program must know of this start."""
@@ -94,7 +104,8 @@ class Launch:
     def finish(self) -> None:
         """After the last worker: the application's own end, and nothing of ours left behind."""
         self.listeners.close()
-        self.listeners.unlink()
+        if not self.deputy:
+            self.listeners.unlink()
         if not self.configured:
             return
         try:
@@ -103,7 +114,8 @@ class Launch:
             log.error(str(failure))
         if self.settings.pidfile:
             remove_pidfile(self.settings.pidfile)
-        log.notice("stopped")
+        if not self.deputy:
+            log.notice("stopped")
 
     def _bind(self) -> None:
         mute = self.listeners.mute

@@ -31,7 +31,8 @@ class Kind(IntEnum):
     FATALX = 3
     """Worker to master: ``kore.fatalx(reason)``, stop the server with exit status 1."""
     DRAIN = 4
-    """Master to worker: finish what is in flight and leave; the payload says why (``stop`` or ``reload``).
+    """Master to worker: finish what is in flight and leave; the payload says why (``stop`` or ``reload``), and behind
+    ``reload`` the inodes of listening sockets that have no successor: what waits in them is served.
     Worker to master: it accepts nothing any more."""
     OBJECT = 5
     """Worker to workers: ``kore.sendobj``, a pickle."""
@@ -39,6 +40,8 @@ class Kind(IntEnum):
     """Worker to workers: a websocket frame, encoded once."""
     WORN = 7
     """Worker to master: it has served enough (``max_requests``, ``worker_rss_max``) and wants a successor; says why."""
+    ACME = 16
+    """Between the master and the process that gets certificates; see ``protocol.commission``."""
 
 
 class Envelope(NamedTuple):

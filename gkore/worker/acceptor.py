@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import errno
+import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,11 @@ class Acceptor:
         self._watcher: Any = loop.io(listener.fileno(), READ)
         self._pause: Any = loop.timer(SHORTAGE_PAUSE)
 
+    @property
+    def inode(self) -> int:
+        """What the kernel calls the socket, in every process that has it."""
+        return os.fstat(self._listener.fileno()).st_ino
+
     def start(self) -> None:
         """Accept from now on; called again when a connection has made room."""
         if not self._watcher.active and not self._pause.active:
@@ -76,9 +82,9 @@ class Acceptor:
         self._listener.close()
 
     def finish(self) -> bool:
-        """At a stop: accept what waits already, then close; False while this worker has no room for it.
+        """At the end of an address: accept what waits already, then close; False while this worker has no room for it.
 
-        The master has closed its copies: what is still in the queue when the last one closes is reset.
+        The master has closed its copies: what is still in the queue when the last worker closes its own is reset.
         """
         connections = self._service.connections
         while len(connections) < self.limit:

@@ -83,6 +83,8 @@ class Worker:
         self.told = False
         """A signal has asked to stop: the master's envelope is no second one."""
         self.reason = "stop"
+        self.gone: frozenset[int] = frozenset()
+        """Listening sockets, by inode, that no successor of ours has."""
         self._watchers: list[Any] = []
 
     def boot(self) -> None:
@@ -125,7 +127,7 @@ class Worker:
 
     def _listen(self) -> None:
         settings = self.application.settings
-        self.planner = Planner(self.application.site, settings, self.slot.number)
+        self.planner = Planner(self.application.site, settings, self.slot.number, self.slot.journal)
         self.acceptors += map(self._acceptor, self.slot.listeners)
         if self.slot.fleet is not None and self.slot.neighbours:
             beside = {number: list(map(self._acceptor, group)) for number, group in self.slot.neighbours.items()}
@@ -215,7 +217,8 @@ class Worker:
             failures.report(f"hook {getattr(hook, '__name__', hook)}", failure)
 
     def _drained(self, envelope: Envelope) -> None:
-        self.reason = envelope.payload.decode() or "stop"
+        self.reason, *gone = envelope.payload.decode().split() or ["stop"]
+        self.gone = frozenset(map(int, gone))
         if self.reason == "stop" and not self.told:
             self._tell(signal.SIGTERM)  # as in Kore, whose parent forwards the signal itself
         self.stopping.set()
@@ -230,17 +233,13 @@ class Worker:
         fleet = self.fleet
         fleet.draining = True
         self.counters[Cell.STATE] = Stage.DRAINING
-        if self.spread is not None:
-            self.spread.end()
-        for acceptor in self.acceptors:
-            acceptor.stop()
+        waiting = self._let_go()
         with suppress(OSError):  # the master may be gone
             self.bus.send(Kind.DRAIN)
         for service in self.services:
             service.drain()
         begun = monotonic()
         end = begun + self.application.settings.worker_drain_time
-        waiting = [] if self.reason == "reload" else list(self.acceptors)
         while monotonic() < end:
             waiting = [acceptor for acceptor in waiting if not acceptor.finish()]
             if not (waiting or fleet.connections or self.audience.pool.busy):
@@ -255,6 +254,20 @@ class Worker:
             log.notice(f"{len(fleet.connections)} connections were cut off after worker_drain_time")
         for connection in list(fleet.connections):
             connection.close()
+
+    def _let_go(self) -> list[Acceptor]:
+        """Accept nothing more; those are given whose sockets will be nobody's, with what waits in them."""
+        for acceptor in self.acceptors:
+            acceptor.stop()
+        held = [*self.acceptors, *(self.spread.end() if self.spread is not None else ())]
+        ours: list[Acceptor] = []
+        others: list[Acceptor] = []
+        for acceptor in held:
+            (ours if self.reason == "stop" or acceptor.inode in self.gone else others).append(acceptor)
+        for acceptor in others:
+            if acceptor not in self.acceptors:
+                acceptor.close()
+        return ours
 
     def _teardown(self) -> None:
         if self.cluster is not None:

@@ -112,10 +112,11 @@ class Spread:
             acceptor.maximum = min(most, self._limit)
             acceptor.stop() if wish else acceptor.start()
 
-    def end(self) -> None:
-        """At a drain: let go of what is others'."""
+    def end(self) -> list[Acceptor]:
+        """At a drain: help no more; the others' sockets are handed back, for the caller to close."""
         self._row[Cell.HELPS] = 0
-        for acceptors in self._neighbours.values():
-            for acceptor in acceptors:
-                acceptor.close()
+        held = [acceptor for acceptors in self._neighbours.values() for acceptor in acceptors]
+        for acceptor in held:
+            acceptor.stop()
         self._neighbours = {}
+        return held

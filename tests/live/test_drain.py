@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import signal
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 from server import DEADLINE, Server, until
 
@@ -135,3 +139,34 @@ def test_a_worker_that_has_grown_is_renewed(server: Start) -> None:
     until(lambda: up.workers and first not in up.workers, "the worker was renewed")
     assert "bytes of memory (worker_rss_max)" in up.log()
     assert up.get("/pid").text == str(up.workers[0])
+
+
+def test_a_reload_serves_what_waits_at_an_address_that_goes(server: Start, tmp_path: Path) -> None:
+    keep, go = "bind 127.0.0.1 0\n", f"unix {tmp_path}/going\n" + "bind 127.0.0.2 0\n"
+    up = server(f"python_import app.py\n{keep}{go}{CONF}", app=APP)
+    gone = next(int(port) for port in re.findall(r"listening on http://127.0.0.2:(\d+)", up.log()))
+    old = up.workers
+    for worker in old:
+        os.kill(worker, signal.SIGSTOP)
+    clients = []
+    for _ in range(40):
+        clients.append(socket.create_connection(("127.0.0.2", gone), DEADLINE))
+        clients.append(socket.socket(socket.AF_UNIX))
+        clients[-1].connect(f"{tmp_path}/going")
+    for client in clients:
+        client.settimeout(DEADLINE)
+        client.sendall(b"GET /pid HTTP/1.1\r\nhost: x\r\n\r\n")
+    (up.directory / "kore.conf").write_text(f"python_import app.py\n{keep}{CONF}")
+    up.signal(signal.SIGHUP)
+    up.says("no longer listening on 127.0.0.2")
+    assert not (tmp_path / "going").exists()
+    for worker in old:
+        os.kill(worker, signal.SIGCONT)
+    answers = Counter(client.recv(1000).partition(b"\r\n")[0] for client in clients)
+    for client in clients:
+        client.close()
+    assert answers == {b"HTTP/1.1 200 OK": 80}
+    up.ready(2)
+    until(lambda: not set(old) & set(up.workers), "the old workers have left")
+    with socket.socket() as client:
+        assert client.connect_ex(("127.0.0.2", gone)) == errno.ECONNREFUSED
