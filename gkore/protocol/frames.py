@@ -1,15 +1,15 @@
 """Websocket frames: bytes in, messages and answers out (RFC 6455, RFC 7692); no sockets, no clocks.
 
-    chunk that is one plain, whole, masked text or binary frame   decoded here
-    everything else                                               the engine: ``websockets``' ServerProtocol
+    chunk that is one whole, plain text or binary frame   decoded on the short path of ``feed``
+    any other plain frame of data                         decoded here, piece by piece as it comes
+    everything else                                       the engine: ``websockets``' ServerProtocol
 
-The engine is made when the first frame comes that is not plain: most connections never need one. Plain frames leave no
-trace in its state, so it need not see them; what it must see is every byte of the others. So a stream is split at the
-boundaries of frames, and a frame goes to the engine whole or not at all: between two frames, with no message in
-fragments and nothing said about closing, the short path may decide again.
+Plain is what is masked, without reserved bits, within the limits and in its place. The engine is made when the first
+frame comes that is not: most connections never need one. A frame goes to the engine whole or not at all, and so does a
+compressed message; of plain ones it sees nothing, so the order of their fragments is checked here.
 
-The engine checks bits, opcodes, masking, lengths, close codes and the order of fragments, and answers pings and closes;
-UTF-8 is checked here, fragment by fragment.
+The engine checks bits, opcodes, masking, lengths and close codes, inflates, and answers pings and closes; UTF-8 is
+checked here, in each piece as it comes (RFC 6455 8.1; of a compressed message in each fragment).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import struct
 import zlib
-from codecs import IncrementalDecoder, getincrementaldecoder
+from codecs import utf_8_decode
 from typing import TypeAlias
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -43,7 +43,6 @@ Message: TypeAlias = tuple[int, str | bytes]
 
 SMALL = {op: [bytes((0x80 | op, length)) for length in range(126)] for op in (TEXT, BINARY)}
 """The heads of frames with less than 126 bytes, by op and size."""
-_Utf8 = getincrementaldecoder("utf-8")
 
 _logger = logging.getLogger("gkore.websocket")
 _logger.addHandler(logging.NullHandler())
@@ -70,19 +69,19 @@ def _head(first: int, size: int) -> bytes:
     return struct.pack("!BBQ", first, 127, size)
 
 
-def extent(data: bytes | bytearray) -> int:
-    """Bytes of the frame that ``data`` begins with, head included; 0 while its head is incomplete."""
-    size = len(data)
+def extent(data: bytes, at: int = 0) -> int:
+    """Bytes of the frame that begins at ``at``, head included; 0 while its head is incomplete."""
+    size = len(data) - at
     if size < 2:
         return 0
-    second = data[1]
+    second = data[at + 1]
     length = second & 127
     start = 6 if second & 128 else 2
     if length > 125:
         width = 2 if length == 126 else 8
         if size < 2 + width:
             return 0
-        length = int.from_bytes(data[2 : 2 + width])
+        length = int.from_bytes(data[at + 2 : at + 2 + width])
         start += width
     return start + length if size >= start else 0
 
@@ -91,16 +90,19 @@ class FrameReader:
     """One client's frames. ``out`` is what must be sent, in order; when ``finished``, nothing follows it."""
 
     __slots__ = (
-        "_decoder",
+        "_body",
         "_deflate",
         "_engine",
+        "_fin",
         "_kept",
         "_left",
         "_limits",
+        "_mask",
         "_op",
-        "_parts",
         "_plain_max",
         "_quiet",
+        "_squeezed",
+        "_tail",
         "code",
         "finished",
         "out",
@@ -113,16 +115,23 @@ class FrameReader:
         """Bytes of a frame, with the shortest head, that is surely within the limits."""
         self._deflate = deflate
         self._engine: ServerProtocol | None = None
-        self._kept: bytearray | None = None
-        """The beginning of a frame whose rest has not come."""
+        self._kept = b""
+        """The beginning of a frame's head."""
         self._left = 0
-        """Bytes of the present frame that the engine has not seen yet."""
+        """Bytes of the present frame that have not come yet."""
+        self._mask = b""
+        """Its masking key, turned to the next byte; empty when the frame is the engine's."""
+        self._fin = False
         self._quiet = True
-        """Nothing kept, no fragments, nothing closing: the next chunk may take the short path."""
+        """Nothing kept, no message begun, nothing closing: the next chunk may take the short path."""
         self._op = 0
-        self._parts: list[str] | list[bytes] | None = None
-        """The fragments of a message."""
-        self._decoder: IncrementalDecoder | None = None
+        """Of the message that has begun; 0 between messages."""
+        self._body = bytearray()
+        """What has come of it."""
+        self._tail = b""
+        """The first bytes of a character at its end."""
+        self._squeezed = False
+        """It is compressed, and the engine's."""
         self.out: list[bytes] = []
         self.finished = False
         self.code = 1006
@@ -159,57 +168,86 @@ class FrameReader:
 
     def _split(self, data: bytes) -> list[Message]:
         """Part a chunk at the boundaries of frames and give each to whom it belongs."""
-        kept = self._kept
-        if kept is None:
-            kept = self._kept = bytearray(data)
-        else:
-            kept += data
+        data = self._kept + data
+        at, end = 0, len(data)
         messages: list[Message] = []
-        while kept and not self.finished:
-            if self._left:
-                piece = bytes(kept[: self._left])
-                self._left -= len(piece)
-                del kept[: len(piece)]
-                self._consult(piece, messages)
+        while not self.finished:
+            if not self._left and self._mask:  # a plain frame is whole
+                self._mask = b""
+                if self._fin:
+                    self._complete(messages)
                 continue
-            size = extent(kept)
-            if not size:
+            if not self._left:
+                size = extent(data, at)
+                if not size:
+                    break
+                at += self._begin(data, at, size)
+                continue
+            if at == end:
                 break
-            if kept[0] not in (0x81, 0x82) or not self._may_be_plain(kept[1], size):
-                self._left = size
-            elif len(kept) >= size:
-                if len(kept) == size:
-                    frame, kept = kept, bytearray()
-                    self._kept = None
-                else:
-                    frame = kept[:size]
-                    del kept[:size]
-                self._take_plain(frame, messages)
+            piece = data[at : at + self._left]
+            at += len(piece)
+            self._left -= len(piece)
+            if self._mask:
+                self._unmask(piece)
             else:
-                break
-        if self.finished or not kept:
-            self._kept = None
-        self._quiet = self._kept is None and not self._left and self._idle()
+                self._consult(piece, messages)
+        self._kept = b"" if self.finished else data[at:]
+        self._quiet = not self._kept and not self._left and not self._op and self._open()
         return messages
 
-    def _idle(self) -> bool:
+    def _open(self) -> bool:
         engine = self._engine
-        return not self.finished and self._parts is None and (engine is None or engine.state is OPEN)
+        return not self.finished and (engine is None or engine.state is OPEN)
 
-    def _may_be_plain(self, second: int, size: int) -> bool:
-        return second >= 128 and size <= self._plain_max and self._idle()
-
-    def _take_plain(self, frame: bytearray, messages: list[Message]) -> None:
-        length = frame[1] & 127
+    def _begin(self, data: bytes, at: int, size: int) -> int:
+        """A frame of ``size`` bytes begins: decide whose it is; the bytes of its head when it is ours, else 0."""
+        first, second = data[at], data[at + 1]
+        length = second & 127
         start = 6 if length < 126 else 8 if length == 126 else 14
-        payload = apply_mask(memoryview(frame)[start:], frame[start - 4 : start])
-        if frame[0] == 0x82:
-            messages.append((BINARY, payload))
+        op = first & 15
+        self._left = size
+        if 0 < op <= BINARY and self._op and not self._squeezed:
+            self._fail(1002, "a message within another's fragments")
+            return 0
+        if first & 0x70 or op > BINARY or second < 128 or self._squeezed or not self._open():
+            return 0
+        message_max, frame_max = self._limits
+        if size - start > frame_max or not (op or self._op):
+            return 0
+        if len(self._body) + size - start > message_max:
+            self._fail(1009, f"a message over {message_max} bytes")
+        self._op = op or self._op
+        self._left = size - start
+        self._mask = data[at + start - 4 : at + start]
+        self._fin = first >= 128
+        return start
+
+    def _unmask(self, piece: bytes) -> None:
+        """A piece of a plain frame."""
+        mask = self._mask
+        turn = len(piece) & 3
+        self._mask = mask[turn:] + mask[:turn]
+        self._keep(apply_mask(piece, mask))
+
+    def _keep(self, piece: bytes) -> None:
+        """Add a piece to the message; text that can't become right ends the connection."""
+        self._body += piece
+        if self._op == TEXT and (self._tail or not piece.isascii()):
+            piece = self._tail + piece
+            try:
+                self._tail = piece[utf_8_decode(piece)[1] :]
+            except UnicodeDecodeError:
+                self._fail(1007, "text is not UTF-8")
+
+    def _complete(self, messages: list[Message]) -> None:
+        """The message is whole."""
+        if self._tail:
+            self._fail(1007, "text ends within a character")
             return
-        try:
-            messages.append((TEXT, payload.decode()))
-        except UnicodeDecodeError:
-            self._fail(1007, "text is not UTF-8")
+        body = self._body
+        messages.append((self._op, body.decode() if self._op == TEXT else bytes(body)))
+        self._op, self._body, self._squeezed = 0, bytearray(), False
 
     # The engine
 
@@ -225,30 +263,18 @@ class FrameReader:
         engine = self._awake()
         engine.receive_data(piece)
         for frame in engine.events_received():
-            if isinstance(frame, Frame) and frame.opcode <= Opcode.BINARY:
-                try:
-                    self._fragment(frame, messages)
-                except UnicodeDecodeError:
-                    self._fail(1007, "text is not UTF-8")
-                    return
-        self._drain_engine()
+            if isinstance(frame, Frame) and frame.opcode <= Opcode.BINARY and not self.finished:
+                self._fragment(frame, messages)
+        if not self.finished:
+            self._drain_engine()
 
     def _fragment(self, frame: Frame, messages: list[Message]) -> None:
-        """One frame of a message that the engine let pass: a part of it or the whole."""
-        if frame.opcode is not Opcode.CONT:
-            self._op = int(frame.opcode)
-            self._parts = []
-            self._decoder = _Utf8() if frame.opcode is Opcode.TEXT else None
-        parts = self._parts
-        assert parts is not None
-        if self._decoder is not None:
-            parts.append(self._decoder.decode(bytes(frame.data), frame.fin))  # type: ignore[arg-type]
-        else:
-            parts.append(bytes(frame.data))  # type: ignore[arg-type]
-        if frame.fin:
-            joined: str | bytes = "".join(parts) if self._decoder is not None else b"".join(parts)  # type: ignore[arg-type]
-            messages.append((self._op, joined))
-            self._parts = self._decoder = None
+        """One frame of a compressed message that the engine let pass: a part of it or the whole."""
+        self._op = int(frame.opcode) or self._op
+        self._squeezed = True
+        self._keep(bytes(frame.data))
+        if frame.fin and not self.finished:
+            self._complete(messages)
 
     def _drain_engine(self) -> None:
         engine = self._engine

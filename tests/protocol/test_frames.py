@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Iterable
 
@@ -114,7 +115,12 @@ BAD = {
     "continuation of nothing": (masked(CONT, b"a"), 1002),
     "continuation after an end": (masked(TEXT, b"a", 0) + masked(CONT, b"b") + masked(CONT, b"c"), 1002),
     "text within fragments": (masked(TEXT, b"a", 0) + masked(TEXT, b"b"), 1002),
-    "close within fragments": (masked(TEXT, b"a", 0) + close(1000), 1002),
+    "binary within fragments": (masked(BINARY, b"a", 0) + masked(BINARY, b"b", 0), 1002),
+    "ping of 2^63 bytes": (masked(PING_OP, b"", length=b"\x7f" + struct.pack("!Q", 2**63)), 1009),
+    "fragment that is not masked": (masked(TEXT, b"a", 0) + b"\x80\x01a", 1002),
+    "RSV1 in a fragment": (masked(TEXT, b"a", 0) + masked(CONT, b"a", bits=RSV1), 1002),
+    "opcode 3 within fragments": (masked(TEXT, b"a", 0) + masked(3, b"a"), 1002),
+    "continuation after a ping": (masked(PING_OP) + masked(CONT, b"a"), 1002),
     "close of one byte": (masked(CLOSE, b"\x03"), 1002),
     **{
         f"close code {code}": (close(code), 1002)
@@ -186,6 +192,47 @@ def test_utf8_is_judged_before_the_message_ends() -> None:
     assert said(reader) == 1007
 
 
+@pytest.mark.parametrize(
+    "bad", [b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe4\xb8a", b"\xf8\x88\x80"]
+)
+def test_utf8_is_judged_before_its_frame_ends(bad: bytes) -> None:
+    """RFC 6455 8.1; the piece that breaks it ends the connection, wherever the pieces are cut (Autobahn 6.4)."""
+    for before in (b"", "fine κό".encode(), "κ".encode() * 20):
+        for fin in (FIN, 0):
+            frame = masked(TEXT, before + bad + b"and more" * 1000, fin)[:-8000]
+            for cut in range(len(frame)):
+                _, reader = read([frame[:cut], frame[cut:]])
+                assert said(reader) == 1007, (before, fin, cut)
+            assert said(read(single(frame))[1]) == 1007
+
+
+def test_a_character_may_come_in_two_pieces() -> None:
+    frame = masked(TEXT, HELLO.encode() + b"rest")
+    for cut in range(7, len(frame) - 4):
+        messages, reader = read([frame[:cut], frame[cut:-1]])
+        assert (messages, reader.out) == ([], [])
+        assert reader.feed(frame[-1:]) == [(TEXT, HELLO + "rest")]
+
+
+def test_a_close_between_fragments_is_echoed() -> None:
+    """RFC 6455 5.4 lets control frames come between fragments, and a Close is one (Autobahn 7.1.5)."""
+    for pieces in ([frame := masked(TEXT, b"a", 0) + close(1000), masked(CONT, b"b")], single(frame)):
+        messages, reader = read(pieces)
+        assert (messages, said(reader), reader.code, reader.finished) == ([], 1000, 1000, True)
+
+
+def test_a_message_in_tiny_pieces_costs_what_it_weighs() -> None:
+    """Objects for each piece would let a client take 60 times what it sends."""
+    reader = FrameReader(1_000_000, 1_000_000)
+    frame = masked(BINARY, b"a" * 50_000, fin=0)
+    tracemalloc.start()
+    for place in range(0, len(frame) - 1, 2):
+        reader.feed(frame[place : place + 2])
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert taken < 100_000
+
+
 @given(st.lists(st.tuples(st.booleans(), st.text(max_size=300)), max_size=6), st.lists(st.integers(1, 40), max_size=60))
 def test_any_messages_in_any_pieces(texts: list[tuple[bool, str]], sizes: list[int]) -> None:
     data = b""
@@ -240,9 +287,19 @@ def test_compressed_messages_are_read() -> None:
         (masked(TEXT, packed(b"\xff\xfe"), bits=RSV1), 1007),
         (masked(BINARY, packed(bytes(5_000_000)), bits=RSV1), 1009),
         (masked(PING_OP, b"a", bits=RSV1), 1002),
+        (masked(TEXT, b"a", 0) + masked(TEXT, packed(b"a"), bits=RSV1), 1002),
+        (masked(TEXT, packed(b"ab")[:1], 0, RSV1) + masked(TEXT, b"a"), 1002),
         (masked(BINARY, packed(b"a")[:1], 0, RSV1) + masked(CONT, packed(b"a")[1:], bits=RSV1), 1002),
     ],
-    ids=["garbage", "text not UTF-8", "bomb", "compressed ping", "RSV1 in a continuation"],
+    ids=[
+        "garbage",
+        "text not UTF-8",
+        "bomb",
+        "compressed ping",
+        "compressed within fragments",
+        "within compressed fragments",
+        "RSV1 in a continuation",
+    ],
 )
 def test_compressed_misuse(data: bytes, code: int) -> None:
     for pieces in ([data], single(data)):
