@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from getopt import GetoptError, getopt, gnu_getopt
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from gkore import __version__, log, remote
 from gkore.conf import declarations, manual
@@ -27,10 +28,11 @@ from gkore.conf.openapi import openapi
 from gkore.conf.overview import overview
 from gkore.conf.settings import printed
 from gkore.develop import skeleton
-from gkore.develop.running import found
-from gkore.develop.running import run as run_developing
 from gkore.errors import ConfError, GkoreError, StartError, UsageError
 from gkore.protocol.slot import Exit
+
+if TYPE_CHECKING:
+    from gkore.master.relief import Relief
 
 HELP = """\
 usage: gkore [options] -c kore.conf
@@ -97,8 +99,15 @@ class Order:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run gkore; the process's exit status (``protocol.slot.Exit``)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in DEVELOPMENT:
+        return guarded(lambda: develop(words[0], words[1:]))
+    return guarded(lambda: act(parse(words)))
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """The exit status of an action; what it refuses is said in one line, or one for each mistake."""
     try:
-        return develop(words[0], words[1:]) if words and words[0] in DEVELOPMENT else act(parse(words))
+        return action()
     except ConfError as failure:
         report(failure.mistakes, sys.stderr)
         say(str(failure))
@@ -171,13 +180,28 @@ def develop(command: str, words: list[str]) -> int:
     if "h" in order.flags:
         return act(order)
     if command == "run":
-        return run_developing(words, order.conf or order.script)
+        return run(words, order)
     if not order.conf and not order.script:
+        from gkore.develop.running import found
+
         here = found()
         order.conf, order.script = (here, "") if here.endswith(".conf") else ("", here)
     application = build(order)
     print(overview(application.site) if command == "routes" else openapi(application), end="")
     return Exit.OK
+
+
+def run(words: list[str], order: Order) -> int:
+    """``gkore run``: import all but the project, then serve it from forked processes."""
+    if order.flags & {"d", "t", "print-config"}:
+        raise UsageError("run: it stays in the terminal and serves: no -d, --check or --print-config")
+    from gkore.develop import running
+
+    def become(told: list[str], relief: Relief) -> int:
+        sys.argv[1:] = ["--dev", *told]
+        return guarded(lambda: serve(parse(sys.argv[1:]), relief))
+
+    return running.run(words, order.conf or order.script, become)
 
 
 def page(command: str, which: str) -> str:
@@ -218,16 +242,19 @@ def act(order: Order) -> int:
     return check(order) if order.flags & {"t", "print-config"} else serve(order)
 
 
-def serve(order: Order) -> int:
+def serve(order: Order, relief: Relief | None = None) -> int:
+    """Be the master; ``relief`` is the line to the warm process of ``gkore run``."""
     from gkore.master.image import Image
     from gkore.master.loop import hold, run
 
     image = Image()
+    image.relief = relief
     try:
         image.inherit()
         application = build(order)
         advise(application)
         open_log(application)
+        image.heritage = relief.take_over() if relief else image.heritage
     except Exception as failure:
         if image.heritage is None:
             raise

@@ -1,42 +1,60 @@
-"""``gkore run``: the real server with ``--dev``, and somebody beside it who says SIGHUP when a file changes.
+"""``gkore run``: the real server with deployment dev, and a new one beside it within an instant of any change.
 
-The reload is the one of production: the new conf and code are tried aside first, and when they can't be had, the log
-says why and the old ones are served on.
+This process is warm: it has imported gkore, gevent and what the application uses of installed packages, but never the
+project. A change forks the next master from it, which imports the project afresh and takes over when it is ready
+(``master.relief``). While the new code can't be served the old one is.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from glob import glob
-from types import FrameType
+from posix import WNOHANG, waitpid
+from select import POLLIN, poll
+from time import monotonic
+from typing import Any, Protocol
 
-from gkore.develop.watching import changes
+from gkore.develop.generation import CAUGHT, Generation, Serve, beget
+from gkore.develop.warming import QUICK, warm
+from gkore.develop.watching import Watch
 from gkore.errors import UsageError
+from gkore.master.notes import Notes
+from gkore.master.relief import FAILED, RETIRE
+from gkore.protocol.slot import Exit
+
+HINT = "reloads when a file changes, shows tracebacks in the browser; Ctrl-C stops"
 
 
-def run(words: Sequence[str], application: str) -> int:
+class Source(Protocol):
+    def fileno(self) -> int: ...
+
+
+def run(words: Sequence[str], application: str, serve: Serve) -> int:
     """Serve until a signal or the server's own end; its exit status.
 
     ``application`` is the conf or script in ``words``. UsageError when none was named and none is here.
+    ``serve(words, relief)`` becomes the master in a forked process.
     """
     told = list(words)
     if not application:
         application = found()
         told += ["-c", application] if application.endswith(".conf") else [application]
-    server = subprocess.Popen([sys.executable, "-m", "gkore", "--dev", *told])
-    told_to_stop = pass_on(server)
-    print("gkore: development: reloads when a file changes, shows tracebacks; Ctrl-C stops", file=sys.stderr)
-    for changed in changes({os.getcwd(), os.path.dirname(os.path.abspath(application))}):
-        if server.poll() is not None:
-            break
-        if changed and not told_to_stop:
-            print(f"gkore: {named(changed)} changed", file=sys.stderr)
-            server.send_signal(signal.SIGHUP)
-    return server.wait()
+    grow_warm()
+    return Run(told, application, serve).live()
+
+
+def grow_warm() -> None:
+    """Import all of gkore, in the order that ``gkore.cli`` explains."""
+    importlib.import_module("gkore.master.loop")
+    from gkore.worker.patch import patch
+
+    patch()
+    for name in ("gkore.worker.life", "gkore.api"):
+        importlib.import_module(name)
 
 
 def found() -> str:
@@ -48,18 +66,143 @@ def found() -> str:
     raise UsageError("nothing to run: there is no kore.conf and no app.py here; gkore create NAME makes one")
 
 
-def pass_on(server: subprocess.Popen[bytes]) -> list[int]:
-    """Signals to stop are the server's; we end when it has ended. They are noted in the list."""
-    told: list[int] = []
+class Run:
+    """The warm process: who serves, who is to be next, who is leaving."""
 
-    def stop(number: int, _: FrameType | None) -> None:
-        told.append(number)
-        if number != signal.SIGINT or not sys.stdin.isatty():  # a terminal tells the whole group
-            server.send_signal(number)
+    def __init__(self, words: list[str], application: str, serve: Serve) -> None:
+        self.words = words
+        self.serve = serve
+        self.folders = {os.getcwd(), os.path.dirname(os.path.abspath(application))}
+        self.notes = Notes()
+        self.notes.catch(CAUGHT)
+        self.watch = Watch(self.folders)
+        self.serving: Generation | None = None
+        self.next: Generation | None = None
+        self.leaving: list[Generation] = []
+        self.status: int | None = None
+        """Of the end, once it is near."""
+        self.begun = 0.0
+        self.took = 0.0
+        """Seconds that the newest generation needed to import the application."""
+        self.tried: set[str] = set()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
-        signal.signal(number, stop)
-    return told
+    def live(self) -> int:
+        """Turn until everybody has left."""
+        say(HINT)
+        self.renew()
+        while self.status is None or self.everybody():
+            for source in self.wait():
+                self.act(source)
+            while self.notes.noted:
+                self.obey(self.notes.noted.popleft())
+            self.reap()
+        self.watch.close()
+        return self.status
+
+    def everybody(self) -> list[Generation]:
+        return [one for one in (self.serving, self.next, *self.leaving) if one is not None]
+
+    def wait(self) -> list[Source]:
+        """Sleep until something happens; to whom it did."""
+        awake: list[Source] = [self.notes, self.watch, *(one for one in self.everybody() if one.open)]
+        sources = {one.fileno(): one for one in awake}
+        waiter = poll()
+        for descriptor in sources:
+            waiter.register(descriptor, POLLIN)
+        return [sources[descriptor] for descriptor, _ in waiter.poll()]
+
+    def act(self, source: Source) -> None:
+        if source is self.notes:
+            self.notes.act(0)
+        elif source is self.watch:
+            changed = self.watch.read()
+            if changed and self.status is None:
+                say(f"{named(changed)} changed")
+                self.renew()
+        elif isinstance(source, Generation) and source in self.everybody():
+            self.hear(source, source.heard())
+
+    def renew(self) -> None:
+        """Fork the next master; one that is on its way is overtaken."""
+        if self.next is not None:
+            self.next.signal(signal.SIGTERM)
+            self.leaving.append(self.next)
+        strange = [one.line for one in self.everybody()]
+        self.begun = monotonic()
+        self.next = beget(self.serve, self.words, self.serving is not None, strange, self.notes)
+
+    def hear(self, one: Generation, said: dict[str, Any]) -> None:
+        what = said.get("what", "")
+        if what == "built" and one is self.next:
+            self.took = monotonic() - self.begun
+            if self.serving is not None:
+                self.serving.hand_over(one)
+        elif what == "ready" and one is self.next:
+            if self.serving is not None:
+                self.serving.tell(RETIRE)
+                self.leaving.append(self.serving)
+                say(f"the new code is served, {(monotonic() - self.begun) * 1000:.0f} ms after the change was seen")
+            self.serving, self.next = one, None
+            self.learn(said)
+        elif what == "reload" and self.status is None:
+            self.renew()
+
+    def learn(self, said: dict[str, Any]) -> None:
+        """Watch where the project lies, and import what need not be imported each time."""
+        folders = self.folders | set(said["folders"])
+        if folders != self.folders:
+            self.folders = folders
+            self.watch.close()
+            self.watch = Watch(folders)
+        if self.took > QUICK:
+            warm([name for name in said["modules"] if name not in self.tried], said["environment"])
+            self.tried.update(said["modules"])
+
+    def obey(self, number: signal.Signals) -> None:
+        """Signals to stop are the servers'; we end when they have ended."""
+        if number == signal.SIGHUP and self.status is None:
+            self.renew()
+        if number in (signal.SIGHUP, signal.SIGCHLD):
+            return
+        self.status = Exit.OK if self.status is None else self.status
+        for one in self.everybody():
+            if number != signal.SIGINT or not sys.stdin.isatty():  # a terminal tells the whole group
+                one.signal(number)
+
+    def reap(self) -> None:
+        """Find out who has ended, and what that means."""
+        for one in self.everybody():
+            pid, status = waitpid(one.pid, WNOHANG)
+            if pid:
+                one.close()
+                self.ended(one, os.waitstatus_to_exitcode(status))
+
+    def ended(self, one: Generation, status: int) -> None:
+        if one in self.leaving:
+            self.leaving.remove(one)
+        elif one is self.next:
+            self.next = None
+            self.refused(status)
+        else:
+            self.serving = None
+            if self.status is None and self.next is None:
+                say(f"the server has ended with status {status}")
+                self.status = status
+
+    def refused(self, status: int) -> None:
+        """The new code does not serve, and has said why."""
+        if self.status is not None:
+            return
+        if self.serving is not None:
+            self.serving.tell(FAILED + b" what is wrong with the new code is said above; the old code is served")
+        elif status == Exit.USAGE:
+            self.status = status
+        else:
+            say("nothing is served yet: mend what is said above, and it is tried again; Ctrl-C stops")
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"gkore: {text}\n")  # one write: others write there, too
 
 
 def named(changed: set[str]) -> str:

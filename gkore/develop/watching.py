@@ -4,15 +4,57 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import time
 from collections.abc import Iterable, Iterator
+from posix import fork, waitpid
 
 PAUSE = 0.1
 """Seconds between two looks."""
 SETTLE = 0.03
 """Seconds without another change before one is reported: an editor writes, renames and touches."""
+READ_SIZE = 65536
 SUFFIXES = (".py", ".conf", ".html", ".json", ".toml", ".env")
 SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "venv"})
+
+
+class Watch:
+    """Folders watched by a process of their own, which may hold threads; it ends with ours."""
+
+    def __init__(self, folders: Iterable[str]) -> None:
+        self._reader, writer = os.pipe()
+        parent = os.getpid()
+        self.pid = fork()
+        if self.pid == 0:
+            try:
+                signal.set_wakeup_fd(-1)
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD):
+                    signal.signal(number, signal.SIG_IGN)
+                os.close(self._reader)
+                for changed in changes(folders):
+                    if os.getppid() != parent:
+                        break
+                    if changed:
+                        os.write(writer, "".join(f"{path}\n" for path in changed).encode())
+            finally:
+                os._exit(0)
+        os.close(writer)
+        os.set_blocking(self._reader, False)
+
+    def fileno(self) -> int:
+        return self._reader
+
+    def read(self) -> set[str]:
+        """The files that changed, as far as is known."""
+        try:
+            return set(os.read(self._reader, READ_SIZE).decode().splitlines())
+        except BlockingIOError:
+            return set()
+
+    def close(self) -> None:
+        os.close(self._reader)
+        os.kill(self.pid, signal.SIGKILL)
+        waitpid(self.pid, 0)
 
 
 def changes(folders: Iterable[str]) -> Iterator[set[str]]:

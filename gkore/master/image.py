@@ -15,9 +15,12 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from posix import execve, fork  # not os.fork: see birth
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gkore.master.notes import Notes
+
+if TYPE_CHECKING:
+    from gkore.master.relief import Relief
 
 HERITAGE = "GKORE_HERITAGE"
 REHEARSAL = "GKORE_REHEARSAL"
@@ -53,6 +56,8 @@ class Image:
         self.notes = Notes()
         self.heritage: dict[str, Any] | None = None
         """What the program before left to this one, after a reload."""
+        self.relief: Relief | None = None
+        """With ``gkore run``: the line to the warm process that forks the next master."""
 
     def inherit(self) -> None:
         """Take what the program before left, and note signals from now on: they have been blocked since then."""

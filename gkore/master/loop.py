@@ -40,6 +40,7 @@ from gkore.protocol.slot import Exit
 
 if TYPE_CHECKING:
     from gkore.master.birth import Closable
+    from gkore.master.relief import Relief
 
 TURN_MAX = 1.0
 """Seconds the loop sleeps at most: should user code take SIGCHLD away, a dead worker is still found."""
@@ -65,10 +66,11 @@ def run(application: Application, run_worker: RunWorker, image: Image | None = N
     """
     image = image or Image()
     launch = Launch(application, image.heritage)
+    launch.deputy = image.relief is not None and image.heritage is not None
     try:
         fleet = launch.start(run_worker)
     except StartError as failure:
-        if image.heritage is not None:
+        if image.heritage is not None and not launch.deputy:
             return hold(image, str(failure), launch.listeners)
         if log.log.descriptor != 2:
             log.error(str(failure))
@@ -114,6 +116,7 @@ class Loop:
         settings = launch.application.settings
         self.fleet = fleet
         self.launch = launch
+        self.image = image
         self.notes = image.notes
         self.control = Control()
         self.metrics = Metrics(fleet)
@@ -135,9 +138,12 @@ class Loop:
             signal.SIGCHLD: lambda _: None,
         }
         if image.heritage is not None:
-            succession.inherit(fleet, image.heritage["fleet"])
+            if "fleet" in image.heritage:
+                succession.inherit(fleet, image.heritage["fleet"])
             self.control.inherit(image.heritage["control"])
             self.metrics.inherit(image.heritage["metrics"])
+        if image.relief is not None:
+            self._listen_to(image.relief)
 
     def serve(self) -> int:
         """Act until the last worker has gone after a stop; the server's exit status."""
@@ -164,6 +170,8 @@ class Loop:
             self.fleet.reap()
         self.notes.release()
         self.reload.cancel()
+        if self.launch.deputy:
+            self.control.door.close()
         self.control.close()
         self.metrics.door.close()
         return self.fleet.status
@@ -183,11 +191,15 @@ class Loop:
         yield from self.reload.sources()
         yield from self.control.door.sources()
         yield from self.metrics.door.sources()
+        if self.image.relief is not None:
+            yield self.image.relief
 
     def _private(self) -> Iterator[Closable]:
         yield from self.notes.sockets()
         yield from self.control.door.sockets()
         yield from self.metrics.door.sockets()
+        if self.image.relief is not None:
+            yield self.image.relief.line
 
     def _wait(self) -> None:
         """Sleep until something happens, then let those act to whom it happened."""
@@ -210,6 +222,20 @@ class Loop:
         notify.ready(text)
         self.launch.daemon.report(Exit.OK)
         self.control.answer(0, text)
+        if self.image.relief is not None:
+            self.launch.take_office()
+            self.image.relief.ready()
+
+    def _listen_to(self, relief: Relief) -> None:
+        """With ``gkore run``: what its warm process may ask for."""
+        relief.bequeath, relief.retire, relief.failed = self.reload.bequeath, self._retire, self.reload.failed
+        relief.abandoned = lambda: self.fleet.stop(Exit.OK, "gkore run has ended")
+
+    def _retire(self) -> None:
+        self.launch.deputy = True
+        self.control.door.close()
+        self.metrics.door.close()
+        self.fleet.stop(Exit.OK, "another master serves the new code", b"reload")
 
     def _stop(self, number: signal.Signals) -> None:
         self.fleet.stop(Exit.OK, number.name)

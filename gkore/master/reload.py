@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from gkore import log
 from gkore.master import notify, succession
@@ -44,6 +45,9 @@ class Reload:
         """Rehearse; ``tick`` does the rest."""
         if self._fleet.status is not None:
             self._control.answer(Exit.START, "the server is stopping")
+            return
+        if self._image.relief is not None:
+            self._image.relief.ask()
             return
         if self._rehearsal is not None:
             self._again = True
@@ -87,17 +91,20 @@ class Reload:
         notify.ready(f"reload failed, nothing has changed: {why.splitlines()[-1]}")
         self._control.answer(Exit.START, f"{why}\nreload failed, nothing has changed")
 
-    def _replace(self) -> None:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
-        heritage = {
-            "fleet": succession.bequeath(self._fleet),
+    def bequeath(self) -> dict[str, Any]:
+        """All that the next program must know besides the workers."""
+        return {
             "listeners": self._launch.listeners.bequeath(),
             "control": self._control.bequeath(),
             "metrics": self._metrics.bequeath(),
             "launch": self._launch.bequeath(),
         }
+
+    def _replace(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        heritage = {"fleet": succession.bequeath(self._fleet), **self.bequeath()}
         try:
             self._image.replace(heritage, list(descriptors(heritage)))
         except OSError as failure:
