@@ -231,7 +231,11 @@ def test_changes_of_files_that_matter_are_noticed(way: str, tmp_path: Path) -> N
         pytest.importorskip("watchfiles")
     (tmp_path / "app.py").write_text("1")
     (tmp_path / "notes.txt").write_text("1")
-    watch = getattr(watching, way)([str(tmp_path)])
+    (tmp_path / "early.py").write_text("1")
+    known = watching.stamps([str(tmp_path)])
+    (tmp_path / "early.py").write_text("22")
+    watch = getattr(watching, way)([str(tmp_path)], known)
+    assert next(watch) == {str(tmp_path / "early.py")}
     assert not any(next(watch) for _ in range(2))
     (tmp_path / "notes.txt").write_text("22")
     (tmp_path / "app.py").write_text("22")

@@ -13,7 +13,6 @@ import os
 import site
 import sys
 import sysconfig
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from posix import fork, waitpid
@@ -23,7 +22,6 @@ QUICK = 0.1
 """Seconds: who needs no more to import has nothing to gain."""
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 MODULES_MAX = 3000
-_begun = time.perf_counter()
 
 
 def installed_folders() -> tuple[str, ...]:
@@ -87,8 +85,15 @@ def import_all(names: list[str]) -> bool:
 
 def traces() -> tuple[int, set[str]]:
     """Threads and open descriptors; a hub is several of these."""
-    open_ones = {f"{name} {os.readlink(f'/proc/self/fd/{name}')}" for name in os.listdir("/proc/self/fd")[:-1]}
-    return len(os.listdir("/proc/self/task")), open_ones
+    return len(os.listdir("/proc/self/task")), set(open_files())
+
+
+def open_files() -> Iterator[str]:
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            yield f"{name} {os.readlink(f'/proc/self/fd/{name}')}"
+        except FileNotFoundError:  # what listdir itself had open
+            continue
 
 
 def strangers() -> bool:
@@ -97,19 +102,6 @@ def strangers() -> bool:
     files = (os.path.realpath(getattr(module, "__file__", None) or "") for module in list(sys.modules.values()))
     kore = os.path.join(os.path.dirname(OURS.rstrip(os.sep)), "kore.py")
     return any(file.endswith(".py") and not file.startswith(folders) and file != kore for file in files)
-
-
-def stamps() -> dict[str, float]:
-    """When the files were changed that this process has imported, gkore's own among them."""
-    found = {}
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if file:
-            try:
-                found[file] = os.stat(file).st_mtime
-            except OSError:
-                continue
-    return found
 
 
 @contextmanager

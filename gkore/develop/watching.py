@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from posix import fork, waitpid
@@ -14,8 +15,13 @@ PAUSE = 0.1
 SETTLE = 0.03
 """Seconds without another change before one is reported: an editor writes, renames and touches."""
 READ_SIZE = 65536
+SHARE = 4
+"""Times as long as a look took is the pause at least: a large tree must not keep a CPU busy."""
 SUFFIXES = (".py", ".conf", ".html", ".json", ".toml", ".env")
 SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "venv"})
+
+
+Stamps = dict[str, tuple[int, int]]
 
 
 class Watch:
@@ -23,7 +29,7 @@ class Watch:
 
     def __init__(self, folders: Iterable[str]) -> None:
         self._reader, writer = os.pipe()
-        parent = os.getpid()
+        parent, known = os.getpid(), stamps(folders)
         self.pid = fork()
         if self.pid == 0:
             try:
@@ -31,11 +37,13 @@ class Watch:
                 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD):
                     signal.signal(number, signal.SIG_IGN)
                 os.close(self._reader)
-                for changed in changes(folders):
+                for changed in changes(folders, known):
                     if os.getppid() != parent:
                         break
                     if changed:
                         os.write(writer, "".join(f"{path}\n" for path in changed).encode())
+            except OSError:
+                pass  # nobody reads any more
             finally:
                 os._exit(0)
         os.close(writer)
@@ -57,20 +65,27 @@ class Watch:
         waitpid(self.pid, 0)
 
 
-def changes(folders: Iterable[str]) -> Iterator[set[str]]:
-    """The files that changed since the last turn, about ten times a second; an empty set most of the time."""
+def changes(folders: Iterable[str], known: Stamps) -> Iterator[set[str]]:
+    """The files that changed since ``known``, then since the last turn: about ten times a second, mostly none."""
     watched = sorted({os.path.realpath(folder) for folder in folders})
-    return notified(watched) if importlib.util.find_spec("watchfiles") else polled(watched)
+    if importlib.util.find_spec("watchfiles"):
+        try:
+            yield from notified(watched, known)
+        except Exception as failure:  # no more watches to be had (fs.inotify.max_user_watches), mostly
+            sys.stderr.write(f"gkore: watchfiles gives up: {failure}; files are looked at instead\n")
+            known = stamps(watched)
+    yield from polled(watched, known)
 
 
-def notified(folders: list[str]) -> Iterator[set[str]]:
-    """By the kernel's word."""
+def notified(folders: list[str], known: Stamps) -> Iterator[set[str]]:
+    """By the kernel's word; what changed before it was asked for that is looked up."""
     from watchfiles import watch
 
     def interesting(_: object, path: str) -> bool:
         return matters(path)
 
     settle = int(SETTLE * 1000)
+    before: Stamps | None = known
     for found in watch(
         *folders,
         watch_filter=interesting,
@@ -80,27 +95,35 @@ def notified(folders: list[str]) -> Iterator[set[str]]:
         yield_on_timeout=True,
         raise_interrupt=True,
     ):
-        yield {path for _, path in found}
+        changed = {path for _, path in found}
+        if before is not None:
+            changed |= differing(before, stamps(folders))
+            before = None
+        yield changed
 
 
-def polled(folders: list[str]) -> Iterator[set[str]]:
+def polled(folders: list[str], known: Stamps) -> Iterator[set[str]]:
     """By the times and sizes of all files."""
-    known = stamps(folders)
     while True:
-        time.sleep(PAUSE)
+        begun = time.monotonic()
         now = stamps(folders)
-        changed = {path for path in known.keys() | now.keys() if known.get(path) != now.get(path)}
+        changed = differing(known, now)
         if changed:
             time.sleep(SETTLE)
             now = stamps(folders)
         known = now
         yield changed
+        time.sleep(max(PAUSE, SHARE * (time.monotonic() - begun)))
 
 
-def stamps(folders: Iterable[str]) -> dict[str, tuple[int, int]]:
+def differing(before: Stamps, now: Stamps) -> set[str]:
+    return {path for path in before.keys() | now.keys() if before.get(path) != now.get(path)}
+
+
+def stamps(folders: Iterable[str]) -> Stamps:
     """Modification time (ns) and size of every file that matters."""
-    found = {}
-    for folder in folders:
+    found: Stamps = {}
+    for folder in map(os.path.realpath, folders):
         for directory, names, files in os.walk(folder):
             names[:] = [name for name in names if name not in SKIPPED and not name.startswith(".")]
             for name in files:

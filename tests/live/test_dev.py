@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from server import REPOSITORY, until
+
+from gkore.develop import warming
 
 APP = """
 import kore
@@ -31,6 +35,9 @@ async def broken(req):
 """
 
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+
 class Run:
     def __init__(self, directory: Path, *words: str) -> None:
         self.log_path = directory / "log"
@@ -39,7 +46,7 @@ class Run:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gkore", "run", *words],
                 cwd=directory,
-                env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+                env=ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -62,16 +69,23 @@ class Run:
             return refused.code, refused.read().decode()
 
     def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
     (tmp_path / "app.py").write_text(APP.format(text="first"))
-    started = Run(tmp_path, "--workers", "1")
-    try:
+    with running(tmp_path) as started:
         started.ready()
+        yield started
+
+
+@contextmanager
+def running(directory: Path, *words: str) -> Iterator[Run]:
+    started = Run(directory, "--workers", "1", *words)
+    try:
         yield started
         assert started.stop() == 0, started.log()
     finally:
@@ -101,6 +115,75 @@ def test_the_traceback_is_a_page_for_browsers_and_text_for_others(run: Run) -> N
     assert status == 500
     assert "<h1>LookupError: &lt;nobody&gt;</h1>" in page
     assert "class=at><i>   13 </i>    raise LookupError(&quot;&lt;nobody&gt;&quot;)" in page
+
+
+def test_a_first_start_that_fails_waits_for_the_mend(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import nothing_of_that_name\n")
+    with running(tmp_path) as run:
+        until(lambda: "nothing is served yet" in run.log(), run.log)
+        assert "app.py:1:1: error: ModuleNotFoundError" in run.log()
+        (tmp_path / "app.py").write_text(APP.format(text="mended"))
+        run.ready()
+        assert run.get("/") == (200, "mended")
+
+
+def test_no_request_is_refused_while_masters_change(run: Run) -> None:
+    """The sockets are handed over: pidfile, control socket and UNIX address stay, too."""
+    conf = "bind_unix served.sock\npidfile pid\npython_import app.py\n"
+    (run.directory / "kore.conf").write_text(conf)
+    (run.directory / "app.py").write_text(
+        "import kore\nkore.domain('*')\n@kore.route('/')\ndef page(req):\n    req.response(200, 'first')\n"
+    )
+    assert run.stop() == 0, run.log()
+    with running(run.directory, "-c", "kore.conf") as again:
+        again.ready()
+        served, pid = run.directory / "served.sock", run.directory / "pid"
+        inode, first = served.stat().st_ino, pid.read_text()
+        answers = {said(served)}
+        (run.directory / "app.py").write_text((run.directory / "app.py").read_text().replace("first", "second"))
+        until(lambda: answers.add(said(served)) or "second" in answers, again.log)
+        assert answers == {"first", "second"}
+        until(lambda: pid.exists() and pid.read_text() != first, again.log)
+        until(lambda: not Path(f"/proc/{first.strip()}").exists(), again.log)
+        assert served.stat().st_ino == inode
+        command = [sys.executable, "-m", "gkore", "reload", "-c", "kore.conf"]
+        done = subprocess.run(
+            command, cwd=run.directory, env=ENVIRONMENT, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert (done.returncode, done.stdout.startswith("ready: 1 worker")) == (0, True), done.stderr
+        assert said(served) == "second"
+    assert not served.exists()
+    assert not pid.exists()
+
+
+def said(path: Path) -> str:
+    """The answer to one request on a UNIX socket."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(path))
+        client.sendall(b"GET / HTTP/1.0\r\nHost: x\r\n\r\n")
+        data = b"".join(iter(lambda: client.recv(4096), b""))
+    return data.rpartition(b"\r\n\r\n")[2].decode()
+
+
+def test_a_package_that_starts_threads_is_not_warmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in (("calm", ""), ("busy", "import _thread, time\n_thread.start_new_thread(time.sleep, (60,))\n")):
+        (tmp_path / f"gkore_test_{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(warming, "installed_folders", lambda: ("/",))
+    names = ["gkore_test_calm", "gkore_test_busy", "gkore_test_absent"]
+    before = dict(os.environ)
+    assert warming.warm(names, {**before, "GKORE_TEST": "1"}) == ["gkore_test_calm"]
+    assert dict(os.environ) == before
+    assert "gkore_test_busy" not in sys.modules
+    del sys.modules["gkore_test_calm"]
+
+
+def test_a_project_is_not_warmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gkore_test_project.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(warming, "installed_folders", lambda: (f"{tmp_path}/elsewhere/",))
+    assert warming.warm(["gkore_test_project"], {}) == []
 
 
 def test_production_says_nothing(tmp_path: Path) -> None:
