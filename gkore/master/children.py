@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Any
 
 from gkore.master.relay import Line
+from gkore.protocol.latency import Latency
 from gkore.protocol.slot import Exit
 
 PLAIN = ("pid", "slot", "generation", "row", "deadline", "killed", "aborted", "accepts", "worn", "born", "warned")
@@ -68,6 +69,7 @@ class Child:
     """Which reload it belongs to; a child of an older one is renewed."""
     row: int
     line: Line
+    latency: Latency | None = None
     state: State = State.STARTING
     deadline: float = float("inf")
     """CLOCK_MONOTONIC seconds after which it is killed."""
@@ -100,14 +102,19 @@ class Child:
     def bequeath(self) -> dict[str, Any]:
         """The child as plain data, for the next program of the master."""
         plain = {name: getattr(self, name) for name in PLAIN}
-        return {**plain, "covers": sorted(self.covers), "state": self.state.name, "line": self.line.bequeath()}
+        return {**plain, "covers": sorted(self.covers), "state": self.state.name, **self._shared()}
+
+    def _shared(self) -> dict[str, Any]:
+        """What we have in common with it."""
+        return {"line": self.line.bequeath(), "latency": self.latency and self.latency.bequeath()}
 
     @classmethod
     def inherit(cls, entry: dict[str, Any]) -> Child:
         """The child that ``bequeath`` gave."""
         plain = {name: entry[name] for name in PLAIN}
         line = Line.inherit(entry["line"], entry["slot"])
-        return cls(covers=frozenset(entry["covers"]), state=State[entry["state"]], line=line, **plain)
+        latency = Latency.inherit(entry["latency"]) if entry.get("latency") else None
+        return cls(covers=frozenset(entry["covers"]), state=State[entry["state"]], line=line, latency=latency, **plain)
 
     def kill(self, why: str) -> None:
         """End it now; the first reason is kept for the log."""

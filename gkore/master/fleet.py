@@ -26,6 +26,7 @@ from gkore.errors import ProtocolError, StartError
 from gkore.master import notify
 from gkore.master.birth import Closable, RunWorker, bear
 from gkore.master.children import Child, Event, State, describe, reap
+from gkore.master.latencies import Latencies
 from gkore.master.listeners import Listeners
 from gkore.master.privileges import Privileges
 from gkore.master.relay import Line, pair
@@ -71,6 +72,7 @@ class Fleet:
         """Whether it was settled once."""
         self.held = False
         """Nothing is forked and nobody drained: a reload failed after the point of no return."""
+        self.latencies = Latencies(application)
         self.past = [0] * CELLS
         """The counts of workers that have left."""
         self.restarts = 0
@@ -224,6 +226,7 @@ class Fleet:
             return
         ours, theirs = pair()
         slot = Slot(number, self.listeners.of(needs), theirs, self.counters.row(row))
+        slot.latency = self.latencies.make()
         if needs == {number}:  # who serves a slot without a worker must not leave it to others
             slot.fleet, slot.neighbours = self.counters, self.listeners.beside(needs)
         try:
@@ -231,11 +234,12 @@ class Fleet:
         except OSError as failure:  # EAGAIN, ENOMEM: no process to be had right now
             ours.close()
             self.counters.give_back(row)
+            self.latencies.end(slot.latency)
             self._failed(self.seats[number], f"worker {number} could not be forked: {failure.strerror}")
             return
         finally:
             theirs.close()
-        self.children[pid] = Child(pid, number, needs, self.generation, row, Line(ours, number))
+        self.children[pid] = Child(pid, number, needs, self.generation, row, Line(ours, number), slot.latency)
 
     def _strange(self, slot: Slot) -> Iterable[Closable]:
         kept = {listener.sock for group in (slot.listeners, *slot.neighbours.values()) for listener in group}
@@ -302,6 +306,7 @@ class Fleet:
         child.line.close()
         self.past[Cell.REQUESTS] += self.counters.row(child.row)[Cell.REQUESTS]
         self.counters.give_back(child.row)
+        self.latencies.end(child.latency)
         before = child.advance(Event.DIED)
         what = f"{child} {'has drained' if before is State.DRAINING and status == 0 else describe(child, status)}"
         if self.status is not None or before is State.DRAINING:

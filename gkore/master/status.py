@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from itertools import accumulate
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from gkore import __version__
 from gkore.master.children import State
 from gkore.protocol.counters import Cell
+from gkore.protocol.latency import BOUNDS, SUM
 
 if TYPE_CHECKING:
     from gkore.master.fleet import Fleet
 
+ESCAPES = {ord("\\"): "\\\\", ord('"'): '\\"', ord("\n"): "\\n"}
+"""In a label's value, which may be a regular expression."""
 CELLS = {
     "connections": Cell.CONNECTIONS,
     "requests": Cell.REQUESTS,
@@ -22,6 +27,8 @@ CELLS = {
     "rss": Cell.RSS,
     "lag": Cell.LAG,
     "blocked": Cell.LATE,
+    "slow": Cell.SLOW,
+    "lost": Cell.CLUSTER_LOST,
 }
 
 
@@ -74,12 +81,30 @@ def prometheus(fleet: Fleet) -> str:
     lines = []
     for name, (kind, text, value) in totals.items():
         lines += [f"# HELP gkore_{name} {text}", f"# TYPE gkore_{name} {kind}", f"gkore_{name} {value}"]
+    lines += _latency(fleet)
     for name, (kind, text, key, scale) in SERIES.items():
         lines += [f"# HELP gkore_worker_{name} {text}", f"# TYPE gkore_worker_{name} {kind}"]
         for worker in found["workers"]:
             labels = f'worker="{worker["slot"]}",pid="{worker["pid"]}",state="{worker["state"]}"'
             lines.append(f"gkore_worker_{name}{{{labels}}} {worker[key] * scale:g}")
     return "\n".join(lines) + "\n"
+
+
+def _latency(fleet: Fleet) -> Iterator[str]:
+    """The histograms of all routes that anybody asked for."""
+    name = "gkore_request_duration_seconds"
+    totals = fleet.latencies.totals(child.latency for child in fleet.children.values())
+    yield f"# HELP {name} From the begin of a route's handler to its end."
+    yield f"# TYPE {name} histogram"
+    for label, cells in totals.items():
+        count = sum(cells[:SUM])
+        if not count:
+            continue
+        route = ",".join(f'{key}="{text.translate(ESCAPES)}"' for key, text in label._asdict().items())
+        for bound, most in zip((*map("{:g}".format, BOUNDS), "+Inf"), accumulate(cells[:SUM]), strict=True):
+            yield f'{name}_bucket{{{route},le="{bound}"}} {most}'
+        yield f"{name}_sum{{{route}}} {cells[SUM] / 1e9:.9g}"
+        yield f"{name}_count{{{route}}} {count}"
 
 
 SERIES: dict[str, tuple[str, str, str, float]] = {
@@ -90,5 +115,7 @@ SERIES: dict[str, tuple[str, str, str, float]] = {
     "memory_bytes": ("gauge", "Resident memory.", "rss", 1),
     "lag_seconds": ("gauge", "How late the loop came round at its last beat.", "lag", 0.001),
     "blocked_total": ("counter", "How often the loop was found blocked.", "blocked", 1),
+    "websocket_dropped_total": ("counter", "Messages that slow websockets did not get.", "slow", 1),
+    "cluster_lost_total": ("counter", "Broadcasts lost on their way between hosts.", "lost", 1),
     "age_seconds": ("gauge", "Seconds since the worker was forked.", "age", 1),
 }

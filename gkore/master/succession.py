@@ -19,6 +19,7 @@ def bequeath(fleet: Fleet) -> dict[str, Any]:
         "generation": fleet.generation,
         "restarts": fleet.restarts,
         "past": fleet.past,
+        "latencies": fleet.latencies.bequeath(),
     }
 
 
@@ -28,6 +29,7 @@ def inherit(fleet: Fleet, entry: dict[str, Any]) -> None:
     os.set_inheritable(descriptor, False)
     fleet.counters = Counters(rows, descriptor)
     fleet.restarts, fleet.past = entry["restarts"], entry["past"]
+    fleet.latencies.inherit(entry.get("latencies", []))
     fleet.generation = entry["generation"] + 1
     fleet.children = {child.pid: child for child in map(Child.inherit, entry["children"])}
     fleet.started = True

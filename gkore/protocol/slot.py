@@ -12,6 +12,7 @@ from enum import IntEnum
 
 from gkore.conf.site import Bind, Server
 from gkore.protocol.counters import Counters
+from gkore.protocol.latency import Latency
 
 
 class Exit(IntEnum):
@@ -49,5 +50,7 @@ class Slot:
     """This slot's row of 64-bit counters in memory shared with the master; see ``protocol.counters``."""
     fleet: Counters | None = None
     """The rows of all workers, to read."""
+    latency: Latency | None = None
+    """Where it counts how long handlers take; None when nobody wants to know."""
     neighbours: dict[int, list[Listener]] = field(default_factory=dict)
     """What the other slots listen on: this worker may accept from there when it has fewer connections than they."""

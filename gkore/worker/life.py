@@ -31,6 +31,7 @@ from gkore.worker.acceptor import Acceptor
 from gkore.worker.accesslog import AccessLog
 from gkore.worker.broadcast import Audience
 from gkore.worker.objects import Inbox
+from gkore.worker.observation import Observation
 from gkore.worker.planner import Planner
 from gkore.worker.pulse import Pulse
 from gkore.worker.sandbox import confine
@@ -103,7 +104,9 @@ class Worker:
             self.bus.receivers[Kind.OBJECT] = Inbox(onmsg).heard
         self._listen()
         self.bus.receivers[Kind.DRAIN] = self._drained
-        pulse = Pulse(self.fleet, self.counters, self.application.settings, self.bus)
+        self.pulse = pulse = Pulse(
+            self.fleet, self.counters, self.application.settings, self.bus, self.planner.observation
+        )
         for seconds, callback in ((1.0, self._tick), (BEAT_TIME, pulse.beat)):
             timer = hub.loop.timer(seconds, seconds)
             timer.start(callback)
@@ -128,6 +131,7 @@ class Worker:
     def _listen(self) -> None:
         settings = self.application.settings
         self.planner = Planner(self.application.site, settings, self.slot.number, self.slot.journal)
+        self.planner.observation = Observation(self.slot.latency)
         self.acceptors += map(self._acceptor, self.slot.listeners)
         if self.slot.fleet is not None and self.slot.neighbours:
             beside = {number: list(map(self._acceptor, group)) for number, group in self.slot.neighbours.items()}
@@ -270,6 +274,7 @@ class Worker:
         return ours
 
     def _teardown(self) -> None:
+        self.pulse.beat()  # the last requests count, too
         if self.cluster is not None:
             self.cluster.stop()
         for access_log in self.logs:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from gkore.conf.site import Asset, Domain, Filemap, Function, Hosted, Route, Site
+from gkore.conf.site import Asset, Domain, Filemap, Hosted, Route, Site
 from gkore.errors import StartError
 from gkore.protocol.forwarded import Proxies
 from gkore.worker import authentication
@@ -18,6 +18,7 @@ from gkore.worker.filemap import FileMap, StaticPath
 from gkore.worker.files import Files
 from gkore.worker.filtered import FilteredRequest, LoggedRequest
 from gkore.worker.limits import TokenBuckets
+from gkore.worker.observation import Observation
 from gkore.worker.plan import Gate, Plan, prerequest
 from gkore.worker.request import Request
 from gkore.worker.wsgi import host
@@ -35,7 +36,7 @@ def introduce(request: Request) -> bool:
 class Planner:
     """The plans of one worker."""
 
-    __slots__ = ("_made", "_settings", "_worker", "files", "logs", "prerequests", "proxies", "storage")
+    __slots__ = ("_made", "_settings", "_worker", "files", "logs", "observation", "prerequests", "proxies", "storage")
 
     def __init__(self, site: Site, settings: Any, worker: int) -> None:
         """StartError when a directory or file of the site can't be used."""
@@ -43,6 +44,7 @@ class Planner:
         self._worker = worker
         self._made: dict[int, Any] = {}
         self.files = Files()
+        self.observation = Observation()
         self.logs: dict[str, AccessLog] = {}
         self.prerequests: tuple[Gate, ...] = tuple(map(prerequest, site.prerequests))
         self.proxies = Proxies(settings.trusted_proxies) if settings.trusted_proxies else None
@@ -86,8 +88,11 @@ class Planner:
             plan.only_log = None
         return plan
 
-    def handler(self, route: Route) -> Function | None:
-        """What runs for a route."""
+    def handler(self, domain: Domain, route: Route) -> Any:
+        """What runs for a route, with what observes it."""
+        return self.observation.around(self._handler(route), domain, route)
+
+    def _handler(self, route: Route) -> Any:
         handler = route.handler
         if isinstance(handler, Hosted):
             return host(handler.application)

@@ -14,6 +14,7 @@ from typing import Any
 from gkore.protocol.bus import Kind
 from gkore.protocol.counters import BEAT_TIME, Cell
 from gkore.worker.bus import BusEnd
+from gkore.worker.observation import Observation
 from gkore.worker.service import Fleet
 from gkore.worker.spread import Spread
 
@@ -25,10 +26,13 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 class Pulse:
     """Called every BEAT_TIME seconds."""
 
-    def __init__(self, fleet: Fleet, counters: memoryview, settings: Any, bus: BusEnd) -> None:
+    def __init__(
+        self, fleet: Fleet, counters: memoryview, settings: Any, bus: BusEnd, observation: Observation
+    ) -> None:
         self._fleet = fleet
         self._counters = counters
         self._bus = bus
+        self._observation = observation
         self._requests_max = round(settings.max_requests * (1 - JITTER * random.random()))
         self._rss_max: int = settings.worker_rss_max
         self.spread: Spread | None = None
@@ -47,6 +51,7 @@ class Pulse:
         counters[Cell.CONNECTIONS] = len(fleet.connections)
         counters[Cell.REQUESTS] = fleet.requests
         counters[Cell.TASKS] = fleet.pool.busy
+        self._observation.fold()
         if self.spread is not None and not fleet.draining:
             self.spread.beat()
         self._beats += 1

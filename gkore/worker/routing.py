@@ -200,7 +200,7 @@ def compiled(declared: Domain, planner: Planner) -> list[Entry]:
 
 def _routed(declared: Domain, route: Route, planner: Planner) -> Entry:
     entry = Entry(route.path, route.methods, planner.route(declared, route))
-    entry.pattern, entry.handler, entry.name = route.pattern, planner.handler(route), route.handler_name
+    entry.pattern, entry.handler, entry.name = route.pattern, planner.handler(declared, route), route.handler_name
     entry.rules = RouteRules(route.params)
     return entry
 

@@ -126,3 +126,89 @@ def test_nobody_can_keep_the_master_busy(server: Start) -> None:
     until(lambda: "replaced at once" in up.log(), up.log)
     for sock in silent:
         sock.close()
+
+
+OBSERVED = """
+import kore
+
+def plain(req):
+    req.response(200, b"")
+
+async def waits(req):
+    await kore.suspend(30)
+    req.response(200, b"")
+
+def captures(req, number):
+    req.response(200, number.encode())
+
+def later(req):
+    return waits(req)
+
+def fails(req):
+    raise ValueError("on purpose")
+"""
+ROUTES = ("/plain plain", "/waits waits", r"^/captures/([0-9]+)$ captures", "/later later", "/fails fails")
+OBSERVED_CONF = "metrics 127.0.0.1:0\ndomain * {\n" + "".join(f"    route {route}\n" for route in ROUTES) + "}\n"
+SERIES = re.compile(r'gkore_request_duration_seconds_(\w+)\{domain="(.+?)",route="(.+?)"(?:,le="(.+?)")?\} (\S+)')
+
+
+def histograms(up: Server) -> dict[str, dict[str, float]]:
+    """By route: bounds to counts, and ``sum`` and ``count``."""
+    found: dict[str, dict[str, float]] = {}
+    for kind, _, route, bound, value in SERIES.findall(page(up, "/metrics")[1]):
+        found.setdefault(route, {})[bound or kind] = float(value)
+    return found
+
+
+def test_latencies_of_each_route(server: Start) -> None:
+    up = server(OBSERVED_CONF, app=OBSERVED, tracebacks=True)
+    for path in ("/plain", "/plain", "/plain", "/waits", "/captures/7", "/later", "/fails", "/nowhere"):
+        up.get(path)
+    captures = r"^/captures/([0-9]+)$"
+    wanted = {"/plain": 3, "/waits": 1, captures: 1, "/later": 1, "/fails": 1}
+    until(lambda: {route: one["count"] for route, one in histograms(up).items()} == wanted, "all are counted")
+    found = histograms(up)
+    for one in found.values():
+        counts = [value for bound, value in one.items() if bound not in ("sum", "count")]
+        assert counts == sorted(counts)
+        assert one["+Inf"] == one["count"]
+    for route in ("/waits", "/later"):
+        assert found[route]["0.025"] == 0
+        assert found[route]["sum"] >= 0.03
+    os.kill(up.workers[0], signal.SIGKILL)
+    up.says("replaced at once")
+    up.reload()
+    until(lambda: len(up.workers) == 2, "the old workers have left")
+    assert {route: one["count"] for route, one in histograms(up).items()} == wanted
+
+
+def test_the_last_requests_of_a_worker_count(server: Start) -> None:
+    up = server(CONF, app=APP, workers=1)
+    [old] = up.workers
+    up.get("/hello")
+    up.reload()
+    until(lambda: old not in up.workers, "the old worker has left")
+    assert "\ngkore_requests_total 1\n" in page(up, "/metrics")[1]
+
+
+PEEK = """
+def peek(req):
+    handler = req.action.handler
+    req.response(200, f"{handler.__name__} {handler is not peek}".encode())
+"""
+PEEKED = CONF.replace("domain * {", "domain * {\n    route /peek peek")
+
+
+def test_nothing_is_measured_without_metrics(server: Start) -> None:
+    up = server(PEEKED.replace("metrics 127.0.0.1:0\n", ""), app=f"{APP}{PEEK}", workers=1)
+    assert up.get("/peek").text == "peek False"
+    measured = server(PEEKED, app=f"{APP}{PEEK}", workers=1)
+    assert measured.get("/peek").text == "peek True"
+
+
+def test_the_reference_names_every_metric_and_no_other(server: Start) -> None:
+    up = server(CONF, app=APP)
+    text = (REPOSITORY / "docs/reference/metrics.md").read_text()
+    named = dict(re.findall(r"^\| `(gkore_\w+)` \| (\w+) \|", text, re.MULTILINE))
+    shown = dict(re.findall(r"^# TYPE (\w+) (\w+)$", page(up, "/metrics")[1], re.MULTILINE))
+    assert named == shown
