@@ -2,6 +2,9 @@
 
 Contexts are made by whoever reads the conf, before a worker is forked: while the key can still be read, and so that all
 workers share the keys of session tickets. Domains that say the same share one context.
+
+With a ``privsep keymgr`` block the private key is only looked at in a process that is thrown away: what the master has
+in its memory, every worker has.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from gkore.conf.site import Domain, Server, Site
+from gkore.keys import openssl
+from gkore.keys.aside import aside
 
 if TYPE_CHECKING:
     import ssl  # otherwise only when it is needed: the standard library is patched between
@@ -35,16 +40,21 @@ def make_contexts(site: Site, settings: Any) -> Iterable[tuple[Domain, str]]:
         verify = (domain.client_verify, domain.client_crl, domain.client_verify_depth)
         key = (domain.certfile, domain.certkey, *verify)
         try:
-            domain.context = known[key] = known.get(key) or make_context(domain, settings)
+            domain.context = known[key] = known.get(key) or make_context(domain, settings, keys_apart(site))
         except Refused as refused:
             yield domain, str(refused)
+
+
+def keys_apart(site: Site) -> bool:
+    """Whether private keys are for the key manager only: when the conf says a word about it."""
+    return "keymgr" in site.privseps
 
 
 class Refused(Exception):
     """OpenSSL does not take a file or a setting."""
 
 
-def make_context(domain: Domain, settings: Any) -> ssl.SSLContext:
+def make_context(domain: Domain, settings: Any, apart: bool = False) -> ssl.SSLContext:
     """A context for one domain. Refused says which file or setting is at fault."""
     import ssl
 
@@ -58,7 +68,12 @@ def make_context(domain: Domain, settings: Any) -> ssl.SSLContext:
     if settings.tls_dhparam:
         _try(f"tls_dhparam {settings.tls_dhparam}", context.load_dh_params, settings.tls_dhparam)
     _try(f"certfile {domain.certfile}", _certificate, domain.certfile)
-    _try(f"certkey {domain.certkey}", context.load_cert_chain, domain.certfile, domain.certkey, _no_password)
+    if apart:
+        chain = read(domain.certfile)
+        refuse(aside(lambda: try_key(domain, chain)))
+        openssl.install(context, chain)
+    else:
+        _try(f"certkey {domain.certkey}", context.load_cert_chain, domain.certfile, domain.certkey, _no_password)
     if domain.client_verify:
         context.verify_mode = ssl.CERT_REQUIRED
         _try(f"client_verify {domain.client_verify}", context.load_verify_locations, domain.client_verify)
@@ -66,6 +81,34 @@ def make_context(domain: Domain, settings: Any) -> ssl.SSLContext:
             _try(f"client_verify {domain.client_crl}", context.load_verify_locations, domain.client_crl)
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     return context
+
+
+def read(path: str) -> bytes:
+    """A file, whole. OSError."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def refuse(wrong: str) -> None:
+    """Refused, when something is wrong."""
+    if wrong:
+        raise Refused(wrong)
+
+
+def try_key(domain: Domain, chain: bytes) -> str:
+    """What is wrong with a domain's key, or with keeping it apart; for a process that is thrown away."""
+    import ssl
+
+    try:
+        scratch = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        _try(f"certkey {domain.certkey}", scratch.load_cert_chain, domain.certfile, domain.certkey, _no_password)
+        key = openssl.PrivateKey(read(domain.certkey))
+        openssl.probe(chain, key)
+    except openssl.Unavailable as failure:
+        return f"privsep keymgr can't hold the certkey {domain.certkey}: {failure}"
+    except (Refused, ValueError, OSError) as failure:
+        return str(failure)
+    return ""
 
 
 def _certificate(path: str) -> None:

@@ -43,40 +43,50 @@ def bear(
     application: Application, run_worker: RunWorker, slot: Slot, privileges: Privileges, strange: Iterable[Closable]
 ) -> int:
     """Fork a worker into the slot and give its pid; ``strange`` are the sockets that the child must not keep."""
+
+    def live() -> int:
+        try:
+            _pin(application, slot.number)
+            privileges.apply()
+        except OSError:
+            log.exception(f"worker {slot.number} can't give up its privileges")
+            return Exit.BOOT
+        return run_worker(application, slot)
+
+    return spawn(f"wrk {slot.number}", strange, live)
+
+
+def spawn(name: str, strange: Iterable[Closable], live: Callable[[], int]) -> int:
+    """Fork a process of ours that does nothing but ``live``, and ends with the status that gives; its pid. OSError."""
     _flush()  # or the child would print what the master has buffered once more
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = fork()
         if pid == 0:
-            _live(application, run_worker, slot, privileges, strange)
+            _live(name, strange, live)
         return pid
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _live(
-    application: Application, run_worker: RunWorker, slot: Slot, privileges: Privileges, strange: Iterable[Closable]
-) -> NoReturn:
-    status: int = Exit.BOOT
+def _live(name: str, strange: Iterable[Closable], live: Callable[[], int]) -> NoReturn:
+    status: int = Exit.FATAL
     try:
-        _shed(slot, strange)
-        _pin(application, slot.number)
-        privileges.apply()
-        status = Exit.FATAL
-        status = run_worker(application, slot)
+        _shed(name, strange)
+        status = live()
     except SystemExit as left:
         status = left.code if isinstance(left.code, int) else Exit.OK if left.code is None else Exit.FATAL
     except StartError as failure:
         log.error(str(failure))
         status = Exit.START
     except BaseException:
-        log.exception(f"worker {slot.number} ends on an exception")
+        log.exception(f"[{name}] ends on an exception")
     finally:
         _flush()
         os._exit(status & 0xFF)  # never back into the master's frames, nor its atexit functions
 
 
-def _shed(slot: Slot, strange: Iterable[Closable]) -> None:
+def _shed(name: str, strange: Iterable[Closable]) -> None:
     signal.set_wakeup_fd(-1)
     for number in TO_DEFAULT:
         handle(number, signal.SIG_DFL)
@@ -84,8 +94,8 @@ def _shed(slot: Slot, strange: Iterable[Closable]) -> None:
         handle(number, signal.SIG_IGN)
     handle(signal.SIGUSR1, lambda *_: reopen_log())
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    log.log.process = f"wrk {slot.number}"
-    setproctitle(f"gkore [wrk {slot.number}]")
+    log.log.process = name
+    setproctitle(f"gkore [{name}]")
     for sock in strange:
         sock.close()
 

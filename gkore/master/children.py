@@ -185,6 +185,11 @@ def describe(child: Child, status: int) -> str:
     """What happened to the child, from its wait status, in words."""
     if child.killed:
         return f"was killed: {child.killed}"
+    return died_of(status)
+
+
+def died_of(status: int) -> str:
+    """A wait status in words."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         hint = HINTS.get(number, "")

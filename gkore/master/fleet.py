@@ -22,11 +22,13 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from gkore import log
+from gkore.conf.site import Site
 from gkore.errors import ProtocolError, StartError
 from gkore.master import notify
 from gkore.master.birth import Closable, RunWorker, bear
 from gkore.master.children import Child, Event, State, describe, reap
 from gkore.master.latencies import Latencies
+from gkore.master.keymgr import Keymgr
 from gkore.master.listeners import Listeners
 from gkore.master.privileges import Privileges
 from gkore.master.relay import Line, pair
@@ -52,13 +54,19 @@ class Fleet:
     """All workers of one server."""
 
     def __init__(
-        self, application: Application, run_worker: RunWorker, listeners: Listeners, privileges: Privileges
+        self,
+        application: Application,
+        run_worker: RunWorker,
+        listeners: Listeners,
+        privileges: Privileges,
+        keymgr: Keymgr | None = None,
     ) -> None:
         settings = application.settings
         self.application = application
         self.run_worker = run_worker
         self.listeners = listeners
         self.privileges = privileges
+        self.keymgr = keymgr or Keymgr(Site(), None)
         self.drain_time: float = settings.worker_drain_time
         self.terminate = settings.worker_death_policy == "terminate"
         self.wanted: int = settings.workers
@@ -154,6 +162,7 @@ class Fleet:
     def tick(self) -> None:
         """Do what is missing between what is wanted and what is there."""
         now = monotonic()
+        self.keymgr.tick(self._strange)
         if self.status is None and not self.held:
             for number in range(1, self.wanted + 1):
                 self._fill(number, now)
@@ -169,6 +178,7 @@ class Fleet:
     def next_deadline(self) -> float:
         """CLOCK_MONOTONIC seconds at which ``tick`` has something to do that no event announces."""
         times = [child.deadline for child in self.children.values() if child.aborted or not child.killed]
+        times.append(self.keymgr.due())
         if self.status is None:
             now = monotonic()
             times += [seat.due for seat in self.seats.values() if seat.due > now]
@@ -229,20 +239,36 @@ class Fleet:
         slot.latency = self.latencies.make()
         if needs == {number}:  # who serves a slot without a worker must not leave it to others
             slot.fleet, slot.neighbours = self.counters, self.listeners.beside(needs)
+        channel = self.keymgr.channel()
+        slot.keys = channel[1] if channel else None
         try:
-            pid = bear(self.application, self.run_worker, slot, self.privileges, [ours, *self._strange(slot)])
+            pid = bear(
+                self.application,
+                self.run_worker,
+                slot,
+                self.privileges,
+                [ours, *(channel or ())[:1], *self._strange(slot)],
+            )
         except OSError as failure:  # EAGAIN, ENOMEM: no process to be had right now
             ours.close()
+            if channel:
+                channel[0].close()
             self.counters.give_back(row)
             self.latencies.end(slot.latency)
             self._failed(self.seats[number], f"worker {number} could not be forked: {failure.strerror}")
             return
         finally:
             theirs.close()
+            if channel:
+                channel[1].close()
+        if channel:
+            self.keymgr.keep(pid, channel[0])
         self.children[pid] = Child(pid, number, needs, self.generation, row, Line(ours, number), slot.latency)
 
-    def _strange(self, slot: Slot) -> Iterable[Closable]:
-        kept = {listener.sock for group in (slot.listeners, *slot.neighbours.values()) for listener in group}
+    def _strange(self, slot: Slot | None = None) -> Iterable[Closable]:
+        groups = (slot.listeners, *slot.neighbours.values()) if slot is not None else ()
+        kept = {listener.sock for group in groups for listener in group}
+        yield from self.keymgr.sockets()
         yield from (sock for sock in self.listeners.sockets() if sock not in kept)
         yield from (child.line.sock for child in self.children.values())
         yield from self.private()
@@ -304,6 +330,7 @@ class Fleet:
 
     def _died(self, child: Child, status: int) -> None:
         child.line.close()
+        self.keymgr.drop(child.pid)
         self.past[Cell.REQUESTS] += self.counters.row(child.row)[Cell.REQUESTS]
         self.counters.give_back(child.row)
         self.latencies.end(child.latency)

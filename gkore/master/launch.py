@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from setproctitle import setproctitle
 
 from gkore import log
-from gkore.conf.certificates import speaks_tls
+from gkore.conf.certificates import keys_apart, speaks_tls
 from gkore.errors import StartError
 from gkore.master.address import Address
 from gkore.master.birth import RunWorker
 from gkore.master.control import Control, beside
 from gkore.master.daemon import Daemon, daemonize, remove_pidfile, write_pidfile
 from gkore.master.fleet import Fleet
+from gkore.master.keymgr import Keymgr
 from gkore.master.listeners import Listeners
 from gkore.master.metrics import Metrics
 from gkore.master.privileges import plan
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 def rehearse(application: Application, held: Collection[str]) -> None:
     """Before a reload: would the master get what this application asks for? StartError when it would not."""
     plan(application)
+    if keys_apart(application.site):
+        plan(application, "keymgr")
     Listeners(1).try_out(application.site.servers.values(), held)
 
 
@@ -74,7 +77,11 @@ class Launch:
         if not self.listeners.addresses:
             log.notice("no address to listen on: the workers run, but serve nobody (bind ADDRESS PORT)")
         provide(self.application, privileges)
-        return Fleet(self.application, run_worker, self.listeners, privileges)
+        return Fleet(self.application, run_worker, self.listeners, privileges, self._keymgr())
+
+    def _keymgr(self) -> Keymgr:
+        site = self.application.site
+        return Keymgr(site, plan(self.application, "keymgr") if keys_apart(site) else None)
 
     def open(self, control: Control, metrics: Metrics) -> None:
         """Make the master itself reachable. StartError when it can't be."""

@@ -104,6 +104,7 @@ def serve(fleet: Fleet, launch: Launch, image: Image) -> int:
         status = Loop(fleet, launch, image).serve()
     finally:
         fleet.kill("the master failed")  # nobody is left, unless an exception came out of the loop
+        fleet.keymgr.close()
         launch.finish()
     launch.daemon.report(status)
     return status

@@ -14,7 +14,7 @@ import ctypes
 import os
 import pwd
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gkore import log
@@ -58,9 +58,15 @@ class Privileges:
         _no_new_privileges()
 
 
-def plan(application: Application) -> Privileges:
-    """What the conf and the flags -n and -r ask for; StartError when this process can't grant it."""
-    privsep = application.site.privsep("worker")
+def plan(application: Application, process: str = "worker") -> Privileges:
+    """What the conf and the flags -n and -r ask for; StartError when this process can't grant it.
+
+    What nothing is said about is as with the workers (as Kore).
+    """
+    privsep, worker = application.site.privsep(process), application.site.privsep("worker")
+    if privsep is not worker:
+        runas, root = privsep.runas or worker.runas, privsep.root or worker.root
+        privsep = replace(privsep, runas=runas, root=root)
     root = os.path.abspath(privsep.root) if privsep.root else ""
     chroot = bool(root) and not application.no_chroot and "chroot" not in privsep.skip
     runas = "" if application.no_runas else privsep.runas

@@ -19,6 +19,7 @@ def bequeath(fleet: Fleet) -> dict[str, Any]:
         "generation": fleet.generation,
         "restarts": fleet.restarts,
         "past": fleet.past,
+        "keymgr": fleet.keymgr.bequeath(),
         "latencies": fleet.latencies.bequeath(),
     }
 
@@ -32,6 +33,7 @@ def inherit(fleet: Fleet, entry: dict[str, Any]) -> None:
     fleet.latencies.inherit(entry.get("latencies", []))
     fleet.generation = entry["generation"] + 1
     fleet.children = {child.pid: child for child in map(Child.inherit, entry["children"])}
+    fleet.keymgr.inherit(entry["keymgr"])
     fleet.started = True
     for number in range(1, max((child.slot for child in fleet.children.values()), default=0) + 1):
         fleet.seats.setdefault(number, Seat())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 from gkore.conf.site import Bind, Server
 from gkore.protocol.counters import Counters
@@ -52,5 +53,7 @@ class Slot:
     """The rows of all workers, to read."""
     latency: Latency | None = None
     """Where it counts how long handlers take; None when nobody wants to know."""
+    keys: Any = None
+    """A channel to the key manager, when private keys are kept there."""
     neighbours: dict[int, list[Listener]] = field(default_factory=dict)
     """What the other slots listen on: this worker may accept from there when it has fewer connections than they."""

@@ -26,7 +26,7 @@ from gkore.conf.certificates import speaks_tls
 from gkore.protocol.bus import Envelope, Kind
 from gkore.protocol.counters import BEAT_TIME, Cell, Stage
 from gkore.protocol.slot import Exit
-from gkore.worker import broadcast, bus, cluster, errorpage, failures, stacks, tasks, traps
+from gkore.worker import broadcast, bus, cluster, errorpage, failures, signer, stacks, tasks, traps
 from gkore.worker.acceptor import Acceptor
 from gkore.worker.accesslog import AccessLog
 from gkore.worker.broadcast import Audience
@@ -93,6 +93,8 @@ class Worker:
         hub = get_hub()
         hub.print_exception = _print_exception  # type: ignore[assignment,method-assign]
         self._tick()
+        if self.slot.keys is not None:
+            signer.take(self.slot.keys)
         stacks.listen(self.counters)
         self.bus = bus.BusEnd(self.slot.number, self.slot.bus, self._orphaned)
         bus.join(self.bus)

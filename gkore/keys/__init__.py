@@ -1,0 +1,1 @@
+"""Private keys apart from code: a process that holds them, and certificates whose keys are there."""

@@ -1,0 +1,130 @@
+"""The process that holds the private keys, and signs for the workers (Kore's key manager).
+
+It is told everything over one socket, its feed, in packets: ``K`` a key (PEM), ``E`` the end of what was read at one
+time, ``C`` with a descriptor: one worker's channel. A thread a channel reads requests and answers them (``signing``);
+OpenSSL signs without the interpreter's lock, so that workers on several cores don't wait for each other.
+
+- Keys come from a process that is thrown away, which still may read them. This one opens no file, and can become
+  anybody at once.
+- The keys before the last ``E`` are kept: a worker may not have heard of the new certificate yet.
+- The end of the feed means that no more channels come. It ends with the last of them, which is the last worker: so the
+  old one serves the old workers to the end after a reload.
+- Nobody may look into it, not even processes of the same user: it is not dumpable (prctl(2), ptrace(2)).
+"""
+
+from __future__ import annotations
+
+import _socket
+import array
+import ctypes
+import resource
+import signal
+import socket
+from _thread import stack_size, start_new_thread  # captured before they are patched: these threads block
+from signal import signal as handle
+from time import sleep
+
+from gkore import log
+from gkore.keys.openssl import PrivateKey
+from gkore.keys.signing import PACKET_MAX, answer, read_request
+
+KEY, END, CHANNEL = b"K", b"E", b"C"
+PEM_MAX = 65536
+PR_SET_DUMPABLE = 4
+STACK = 512 * 1024
+UNHEARD = 20
+"""Looks, 10 ms apart, for a key that is on its way to us: workers may hear of a new certificate first."""
+
+
+class Ring:
+    """The keys, by their names."""
+
+    def __init__(self) -> None:
+        self.open: set[int] = set()
+        """Channels, by their descriptors."""
+        self._coming: dict[bytes, PrivateKey] = {}
+        self._before: dict[bytes, PrivateKey] = {}
+        self._keys: dict[bytes, PrivateKey] = {}
+
+    def add(self, pem: bytes) -> None:
+        try:
+            key = PrivateKey(pem)
+        except ValueError as failure:
+            log.error(f"a key was not taken: {failure}")
+        else:
+            self._coming[key.name] = key
+            self._keys = {**self._keys, key.name: key}
+
+    def turn(self) -> bytes:
+        """All that was read at one time is there: forget what is older than the time before. The names of the new."""
+        coming, self._coming = self._coming, {}
+        self._keys, self._before = {**self._before, **coming}, coming
+        return b"".join(coming)
+
+    def find(self, name: bytes) -> PrivateKey | None:
+        for _ in range(UNHEARD):
+            if name in self._keys:
+                return self._keys[name]
+            sleep(0.01)
+        return None
+
+
+def serve(feed: socket.socket) -> None:
+    """Sign until the feed and all channels have ended."""
+    harden()
+    stack_size(STACK)
+    ring = Ring()
+    while True:
+        packet, descriptor = receive(feed)
+        if not packet:
+            break
+        word, rest = packet[:1], packet[1:]
+        if word == KEY:
+            ring.add(rest)
+        elif word == END:
+            feed.send(END + ring.turn())
+        elif word == CHANNEL and descriptor is not None:
+            ring.open.add(descriptor)
+            start_new_thread(_listen, (ring, descriptor))
+    feed.close()
+    while ring.open:
+        sleep(0.05)
+
+
+def harden() -> None:
+    """Out of reach of debuggers, core files and signals meant for the whole group: it ends by its feed."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        handle(number, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def receive(feed: socket.socket) -> tuple[bytes, int | None]:
+    """One packet of a feed, and the descriptor that came with it."""
+    try:
+        packet, extra, _, _ = feed.recvmsg(PEM_MAX + 1, socket.CMSG_SPACE(4))
+    except OSError:
+        return b"", None
+    descriptors = array.array("i")
+    for _, _, data in extra:
+        descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    return packet, descriptors[0] if descriptors else None
+
+
+def _listen(ring: Ring, descriptor: int) -> None:
+    """One worker's channel, to its end."""
+    sock = _socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptor)
+    sock.setblocking(True)
+    try:
+        while packet := sock.recv(PACKET_MAX):
+            request = read_request(packet)
+            if request is None:
+                log.error("a worker asked for something that is no signature: refused")
+                continue
+            key = ring.find(request.key)
+            sock.send(answer(request.number, key.sign(request) if key is not None else b""))
+    except OSError:
+        pass
+    finally:
+        ring.open.discard(descriptor)
+        sock.close()
