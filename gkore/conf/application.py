@@ -74,6 +74,8 @@ class Application:
         """Directives whose effect is not built yet: place, name, the feature they wait for."""
         self.spoiled: list[object] = []
         """Parts of the site whose blocks have wrong lines: what they lack may be just that line."""
+        self.databases: set[str] = set()
+        """Names that ``kore.dbsetup`` has made known so far."""
         self.configured = False
         """koreapp.configure has run: the parent's hook must not run it again."""
         self.settle: Callable[[], None] = lambda: None
@@ -108,6 +110,10 @@ class Application:
         found = found or self._function(f"kore_{name}")
         hook = fitted(found) if found else None
         return self._settling(hook) if name == "parent_configure" else hook
+
+    def has_hook(self, name: str) -> bool:
+        """Whether the application has the hook of that name."""
+        return (self._attribute(HOOKS[name]) or self._function(f"kore_{name}")) is not None
 
     def _settling(self, hook: Function | None) -> Function:
         """kore_parent_configure and then what completes the site."""

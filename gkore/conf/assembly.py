@@ -14,7 +14,7 @@ from dataclasses import replace
 from gkore import log
 from gkore.conf.application import Application
 from gkore.conf.diagnostics import Mistake, Wrong, in_order
-from gkore.conf.inspection import inspect, settle
+from gkore.conf.inspection import bus, inspect, settle
 from gkore.conf.loading import ImportFailure, load
 from gkore.conf.openapi_page import add_routes
 from gkore.conf.reader import read_conf
@@ -99,7 +99,7 @@ def deploy(application: Application) -> None:
 
 def complete(application: Application) -> None:
     """After kore_parent_configure: what it declared gets its place. StartError, with all mistakes, when it can't."""
-    mistakes = strict(application, settle(application))
+    mistakes = strict(application, [*settle(application), *bus(application)])
     if mistakes:
         raise StartError("\n".join(mistake.render() for mistake in mistakes))
 

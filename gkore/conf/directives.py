@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gkore.conf import kinds
-from gkore.conf.kinds import BIT, PATH, TEXT, YES_NO, choice, number
+from gkore.conf.kinds import BIT, CARRIER, PATH, TEXT, YES_NO, choice, number
 from gkore.conf.row import Argument, Context, Row, listing, option, row, setting
 
 U16, U32, U63 = 2**16 - 1, 2**32 - 1, 2**63 - 1
@@ -217,7 +217,7 @@ SETTINGS = (
         "What happens to clients that don't read: closed, or messages dropped.", since="gkore"),
     listing("websocket_origin", kinds.WORD, "origin",
         "Origins that may open websockets; default all.", since="gkore"),
-    setting("websocket_bus", TEXT, "",
+    setting("websocket_bus", CARRIER, "",
         "What carries broadcasts between hosts: redis://HOST or postgres DATABASE.", since="gkore"),
     # others
     setting("pgsql_conn_max", number(0, U16), 2, "Connections per database and worker; 0: no limit."),

@@ -9,9 +9,9 @@ from dataclasses import replace
 from gkore.conf import declarations
 from gkore.conf.application import Application
 from gkore.conf.certificates import make_contexts
-from gkore.conf.diagnostics import Mistake
+from gkore.conf.diagnostics import Mistake, nearest
 from gkore.conf.kinds import unknown_user
-from gkore.conf.site import Domain, Filemap, Privsep, Server
+from gkore.conf.site import Domain, Filemap, Place, Privsep, Server
 
 
 def inspect(application: Application) -> Iterator[Mistake]:
@@ -28,6 +28,8 @@ def inspect(application: Application) -> Iterator[Mistake]:
     for server in application.site.servers.values():
         if not server.binds and not application.is_spoiled(server):
             yield from addresses(application, server)
+    if not application.has_hook("parent_configure"):
+        yield from bus(application)
     for privsep in application.site.privseps.values():
         yield from process(application, privsep)
 
@@ -80,6 +82,22 @@ def routes(application: Application, domain: Domain) -> Iterator[Mistake]:
         if route.handler is None and not route.handler_name and not application.is_spoiled(route):
             message = f"the route {route.path} has no handler"
             yield application.mistake(route.place, message, "a block with handler FUNCTION, or route PATH FUNCTION")
+
+
+def bus(application: Application) -> Iterator[Mistake]:
+    """A database that carries broadcasts and that nobody has declared, nor can in kore_worker_configure."""
+    setting = application.settings.websocket_bus
+    kind, _, name = setting.partition(" ")
+    name = name.strip()
+    if kind != "postgres" or name in application.databases or application.has_hook("worker_configure"):
+        return
+    file, _, line = application.settings.origin("websocket_bus").rpartition(":")
+    place = Place(file or line, int(line) if file else 0, 0)
+    if file:
+        place = replace(place, column=application.source(place).rfind(name) + 1)
+    expected = f'a database that is declared, with kore.dbsetup("{name}", "dbname=...")'
+    near = nearest(name, application.databases)
+    yield application.mistake(place, f"websocket_bus: no database is called {name}", expected, near)
 
 
 def files(application: Application, filemap: Filemap) -> Iterator[Mistake]:

@@ -6,6 +6,7 @@ never takes ``$WORD`` for an environment variable, because there it can be data;
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import pwd
@@ -13,6 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from gkore.conf.diagnostics import Wrong, nearest
 from gkore.conf.patterns import EXPECTED, compile_pattern
@@ -223,6 +225,32 @@ def show_rate(rate: Rate) -> str:
 
 YES_NO = switch(("yes", "on", "true", "True", "1"), ("no", "off", "false", "False", "0"))
 BIT = switch(("1", "yes", "True"), ("0", "no", "False"))
+
+
+def carrier(text: str) -> str:
+    """What ``websocket_bus`` names, as far as can be told without connecting to it."""
+    word, mark, rest = text.partition("://") if "://" in text else text.partition(" ")
+    if word == "postgres" and mark == " " and rest.strip():
+        return text
+    if word not in SCHEMES or mark != "://":
+        near = nearest(word, [*SCHEMES, "postgres"])
+        example = f"postgres {rest.strip() or 'DATABASE'}" if near == "postgres" else f"{near}://{rest or 'localhost'}"
+        message = f'"{text}" carries no broadcasts'
+        raise Wrong(message, expected=CARRIER.expected, suggestion=example if near else "")
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018  it raises
+    except ValueError as failure:
+        raise Wrong(f"{text}: {failure}", expected=CARRIER.expected) from None
+    if not (parts.path if word == "unix" else parts.hostname):
+        raise Wrong(f"{text} names no {'socket' if word == 'unix' else 'host'}", expected=CARRIER.expected)
+    if importlib.util.find_spec("redis") is None:
+        raise Wrong("redis-py is not installed", expected='pip install "gkore[redis]"')
+    return text
+
+
+SCHEMES = ("redis", "rediss", "unix")
+CARRIER = Kind("redis://HOST[:PORT], rediss://HOST, unix:///SOCKET or postgres DATABASE", carrier, True, True)
 TEXT = Kind("text", str, free=True, literal=True, label="text")
 REST = Kind("the rest of the line", str, free=True, literal=True)
 WORD = matching(r"\S+", "a word")

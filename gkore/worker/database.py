@@ -149,6 +149,7 @@ class Query(Awaitable):
 
 def register(name: str, dsn: str) -> bool:
     """Know a database by name; a name that is known already keeps its first meaning, as in Kore."""
+    current().databases.add(name)
     _databases.setdefault(name, Database(name, dsn))
     return True
 

@@ -78,6 +78,7 @@ SPECIAL = {
     "params": "get /x {{",
     "deployment": "dev",
     "accesslog": "-",
+    "websocket_bus": "unix:///run/redis.sock",
 }
 AROUND = {
     "top": ("", ""),

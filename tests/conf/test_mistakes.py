@@ -54,6 +54,14 @@ from reading import handlers, messages, read
         ("privsep cook {\n}", '1:9 "cook" is not known here'),
         ("workers $NO_SUCH_VARIABLE_HERE", "1:9 environment variable $NO_SUCH_VARIABLE_HERE is not set"),
         ("trusted_proxies 10.0.0.0/8 nix", '1:28 "nix" is not a network'),
+        ("websocket_bus carrier pigeon", '1:15 "carrier pigeon" carries no broadcasts'),
+        ("websocket_bus postgres", '1:15 "postgres" carries no broadcasts'),
+        (
+            "websocket_bus redis://here:port",
+            "1:15 redis://here:port: Port could not be cast to integer value as 'port'",
+        ),
+        ("websocket_bus redis:///0", "1:15 redis:///0 names no host"),
+        ("websocket_bus postgres  chat", "1:25 websocket_bus: no database is called chat"),
         ("x" * 8192, "1:1 line of 8192 bytes"),
     ],
 )
