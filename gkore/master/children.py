@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Any
 
 from gkore.master.relay import Line
+from gkore.protocol.journal import Journal
 from gkore.protocol.latency import Latency
 from gkore.protocol.slot import Exit
 
@@ -69,6 +70,8 @@ class Child:
     """Which reload it belongs to; a child of an older one is renewed."""
     row: int
     line: Line
+    journal: Journal | None = None
+    """Lines of access logs that it has not written, when it is gone."""
     latency: Latency | None = None
     state: State = State.STARTING
     deadline: float = float("inf")
@@ -102,19 +105,19 @@ class Child:
     def bequeath(self) -> dict[str, Any]:
         """The child as plain data, for the next program of the master."""
         plain = {name: getattr(self, name) for name in PLAIN}
-        return {**plain, "covers": sorted(self.covers), "state": self.state.name, **self._shared()}
-
-    def _shared(self) -> dict[str, Any]:
-        """What we have in common with it."""
-        return {"line": self.line.bequeath(), "latency": self.latency and self.latency.bequeath()}
+        ours = {"state": self.state.name, "line": self.line.bequeath(), "covers": sorted(self.covers)}
+        shared = {"journal": self.journal, "latency": self.latency}
+        return {**plain, **ours, **{name: one and one.bequeath() for name, one in shared.items()}}
 
     @classmethod
     def inherit(cls, entry: dict[str, Any]) -> Child:
         """The child that ``bequeath`` gave."""
         plain = {name: entry[name] for name in PLAIN}
         line = Line.inherit(entry["line"], entry["slot"])
+        journal = Journal.inherit(entry["journal"]) if entry.get("journal") else None
         latency = Latency.inherit(entry["latency"]) if entry.get("latency") else None
-        return cls(covers=frozenset(entry["covers"]), state=State[entry["state"]], line=line, latency=latency, **plain)
+        covers, state = frozenset(entry["covers"]), State[entry["state"]]
+        return cls(covers=covers, state=state, line=line, journal=journal, latency=latency, **plain)
 
     def kill(self, why: str) -> None:
         """End it now; the first reason is kept for the log."""

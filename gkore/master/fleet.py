@@ -27,10 +27,11 @@ from gkore.errors import ProtocolError, StartError
 from gkore.master import notify
 from gkore.master.birth import Closable, RunWorker, bear
 from gkore.master.children import Child, Event, State, describe, reap
-from gkore.master.latencies import Latencies
 from gkore.master.keymgr import Keymgr
+from gkore.master.latencies import Latencies
 from gkore.master.listeners import Listeners
 from gkore.master.privileges import Privileges
+from gkore.master.provisions import new_journal, write_rest
 from gkore.master.relay import Line, pair
 from gkore.master.seats import Seat, covers
 from gkore.protocol.bus import EVERYBODY, MASTER, Envelope, Kind
@@ -242,6 +243,7 @@ class Fleet:
         channel = self.keymgr.channel()
         slot.keys = channel[1] if channel else None
         try:
+            slot.journal = new_journal(self.application.site)
             pid = bear(
                 self.application,
                 self.run_worker,
@@ -253,6 +255,8 @@ class Fleet:
             ours.close()
             if channel:
                 channel[0].close()
+            if slot.journal is not None:
+                slot.journal.close()
             self.counters.give_back(row)
             self.latencies.end(slot.latency)
             self._failed(self.seats[number], f"worker {number} could not be forked: {failure.strerror}")
@@ -263,7 +267,8 @@ class Fleet:
                 channel[1].close()
         if channel:
             self.keymgr.keep(pid, channel[0])
-        self.children[pid] = Child(pid, number, needs, self.generation, row, Line(ours, number), slot.latency)
+        line = Line(ours, number)
+        self.children[pid] = Child(pid, number, needs, self.generation, row, line, slot.journal, slot.latency)
 
     def _strange(self, slot: Slot | None = None) -> Iterable[Closable]:
         groups = (slot.listeners, *slot.neighbours.values()) if slot is not None else ()
@@ -271,6 +276,7 @@ class Fleet:
         yield from self.keymgr.sockets()
         yield from (sock for sock in self.listeners.sockets() if sock not in kept)
         yield from (child.line.sock for child in self.children.values())
+        yield from (child.journal for child in self.children.values() if child.journal is not None)
         yield from self.private()
 
     def _drain(self, child: Child, why: bytes) -> None:
@@ -330,6 +336,8 @@ class Fleet:
 
     def _died(self, child: Child, status: int) -> None:
         child.line.close()
+        if child.journal is not None:
+            write_rest(child.journal)
         self.keymgr.drop(child.pid)
         self.past[Cell.REQUESTS] += self.counters.row(child.row)[Cell.REQUESTS]
         self.counters.give_back(child.row)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from gkore import log
 from gkore.errors import StartError
 from gkore.logfile import log_file
+from gkore.protocol.journal import Journal
 
 if TYPE_CHECKING:
     from gkore.conf.application import Application
+    from gkore.conf.site import Site
     from gkore.master.privileges import Privileges
 
 
@@ -25,6 +28,22 @@ def provide(application: Application, privileges: Privileges) -> None:
                 raise StartError(f"{domain.place}: accesslog {domain.accesslog}: {failure.strerror}") from None
     if application.settings.http_body_disk_offload:
         _body_directory(application.settings.http_body_disk_path, privileges)
+
+
+def new_journal(site: Site) -> Journal | None:
+    """Where a worker's lines for the access logs wait; None when the site has no logs. OSError as memfd_create(2)."""
+    paths = sorted({domain.accesslog for domain in site.domains if domain.accesslog})
+    return Journal(paths) if paths else None
+
+
+def write_rest(journal: Journal) -> None:
+    """Write what a worker that is gone did not get to write, and forget the journal."""
+    for path, lines in journal.unwritten():
+        try:
+            log_file(path).write(lines)
+        except OSError as failure:
+            log.error(f"access log {path}: {failure.strerror}; the last {len(lines)} bytes of a worker are lost")
+    journal.close()
 
 
 def _body_directory(path: str, privileges: Privileges) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from gkore.conf.site import Bind, Server
 from gkore.protocol.counters import Counters
+from gkore.protocol.journal import Journal
 from gkore.protocol.latency import Latency
 
 
@@ -51,9 +52,11 @@ class Slot:
     """This slot's row of 64-bit counters in memory shared with the master; see ``protocol.counters``."""
     fleet: Counters | None = None
     """The rows of all workers, to read."""
-    latency: Latency | None = None
-    """Where it counts how long handlers take; None when nobody wants to know."""
+    journal: Journal | None = None
+    """Where lines of access logs wait; None where there are no logs."""
     keys: Any = None
     """A channel to the key manager, when private keys are kept there."""
+    latency: Latency | None = None
+    """Where it counts how long handlers take; None when nobody wants to know."""
     neighbours: dict[int, list[Listener]] = field(default_factory=dict)
     """What the other slots listen on: this worker may accept from there when it has fewer connections than they."""

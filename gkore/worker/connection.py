@@ -27,7 +27,7 @@ from gevent import get_hub
 
 from gkore.errors import ProtocolError
 from gkore.worker.bridge import refuse
-from gkore.worker.dispatch import abandon, dispatch, failed, finish, preview, unanswered
+from gkore.worker.dispatch import abandon, failed, finish, preview, unanswered
 from gkore.worker.peer import Peer
 from gkore.worker.preview import Preview
 
@@ -191,7 +191,7 @@ class Connection(Peer):
                         elif result is not None:
                             finish(result)
                     else:
-                        dispatch(request)
+                        action.serve(request)
                     if not request.status:
                         unanswered(request)
                 except BaseException as failure:

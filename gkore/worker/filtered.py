@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from gkore.worker import compression
-from gkore.worker.request import Request
+from gkore.worker.request import HEAD, LENGTHS, LENGTHS_MAX, Request
 from gkore.worker.streaming import Stream
 
 UNCOMPRESSED = frozenset((*range(100, 200), 204, 206, 304))
@@ -18,9 +18,27 @@ class LoggedRequest(Request):
     """A request whose answer is measured for the access log."""
 
     def response(self, status: int, body: Any = None) -> bool:
-        """As Request.response."""
+        """As Request.response; the commonest answer is put together here, which spares a call (0.15 us)."""
         if body.__class__ is bytes:
-            self.sent = len(body)
+            size = self.sent = len(body)
+            connection, line = self.connection, self.line
+            if (
+                status == 200
+                and size < LENGTHS_MAX
+                and line.method != HEAD
+                and connection.out is None
+                and not self.status
+            ):
+                heads = connection.service.heads
+                prefix = (heads.keep if self.keep_alive else heads.close)[line.minor][200]
+                extra = self._extra or ()
+                data = b"".join((prefix, *extra, LENGTHS[size], body))
+                self.status = 200
+                try:
+                    sent = connection.send(data)
+                except OSError as failure:
+                    return connection.write_failed(failure, data)
+                return sent == len(data) or connection.write_rest(memoryview(data)[sent:])
         elif isinstance(body, str):
             self.sent = len(body.encode())
         return Request.response(self, status, body)

@@ -43,6 +43,11 @@ class Peer(Output):
         return None
 
     @property
+    def certified(self) -> str:
+        """The common name of the client's certificate, "" without one. Ours."""
+        return ""
+
+    @property
     def x509dict(self) -> dict[str, dict[str, str]] | None:
         """Issuer and subject of the client's certificate, or None."""
         return None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gkore.worker.request import Request
 
 Gate = Callable[["Request"], bool]
+Serve = Callable[["Request"], None]
 
 
 class Plan:
@@ -51,8 +52,8 @@ class Plan:
         self.on_headers: Function | None = None
         self.on_body_chunk: Function | None = None
         self.on_free: Function | None = None
-        self.only_log = log if not self._gates and not compress else None
-        """The log, when there is nothing else to do."""
+        self.only_log: Serve | None = None
+        """Serves a request whole, when there is nothing to do beside but to log it."""
 
     def limit(self, route: Route) -> None:
         """Take over what ``route`` says about itself."""
@@ -62,8 +63,11 @@ class Plan:
         if options.get("concurrency"):
             self._concurrency = Concurrency(options["concurrency"])
         self.on_headers, self.on_body_chunk, self.on_free = route.on_headers, route.on_body_chunk, route.on_free
-        if self._timeout or self._concurrency or self.on_free or self.eager:
-            self.only_log = None
+
+    @property
+    def bare(self) -> bool:
+        """Nothing stands around the handler but a log."""
+        return not (self._gates or self.compress or self._timeout or self._concurrency or self.on_free or self.eager)
 
     @property
     def eager(self) -> bool:

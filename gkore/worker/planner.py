@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from gkore.conf.site import Asset, Domain, Filemap, Hosted, Route, Site
 from gkore.errors import StartError
 from gkore.protocol.forwarded import Proxies
+from gkore.protocol.journal import Journal
 from gkore.worker import authentication
 from gkore.worker.accesslog import AccessLog, access_log
 from gkore.worker.body import Storage
+from gkore.worker.dispatch import logged
 from gkore.worker.filemap import FileMap, StaticPath
 from gkore.worker.files import Files
 from gkore.worker.filtered import FilteredRequest, LoggedRequest
@@ -36,12 +38,24 @@ def introduce(request: Request) -> bool:
 class Planner:
     """The plans of one worker."""
 
-    __slots__ = ("_made", "_settings", "_worker", "files", "logs", "observation", "prerequests", "proxies", "storage")
+    __slots__ = (
+        "_journal",
+        "_made",
+        "_settings",
+        "_worker",
+        "files",
+        "logs",
+        "observation",
+        "prerequests",
+        "proxies",
+        "storage",
+    )
 
-    def __init__(self, site: Site, settings: Any, worker: int) -> None:
+    def __init__(self, site: Site, settings: Any, worker: int, journal: Journal | None = None) -> None:
         """StartError when a directory or file of the site can't be used."""
         self._settings = settings
         self._worker = worker
+        self._journal = journal
         self._made: dict[int, Any] = {}
         self.files = Files()
         self.observation = Observation()
@@ -84,8 +98,8 @@ class Planner:
             return None
         plan = Plan(gates, log, compressed)
         plan.limit(route)
-        if self.storage.threshold:
-            plan.only_log = None
+        if log is not None and plan.bare and not self.storage.threshold:
+            plan.only_log = logged(log)
         return plan
 
     def handler(self, domain: Domain, route: Route) -> Any:
@@ -108,6 +122,8 @@ class Planner:
             gates = [authentication.gate(declared.authentication)] if declared.authentication is not None else []
             log, compressed = self._log(domain), self._compressed(domain, None)
             plan = Plan(gates, log, compressed) if gates or log or compressed else None
+            if plan is not None and log is not None and plan.bare:
+                plan.only_log = logged(log)
             self._made[key] = (self._filemap(declared.url, declared.directory), plan)
         return self._made[key]  # type: ignore[no-any-return]
 
@@ -123,7 +139,7 @@ class Planner:
             return None
         if path not in self.logs:
             try:
-                self.logs[path] = access_log(path, self._settings.accesslog_format, self._worker)
+                self.logs[path] = access_log(path, self._settings.accesslog_format, self._worker, self._journal)
             except OSError as failure:
                 raise StartError(f"accesslog {path}: {failure.strerror}") from None
         return self.logs[path]

@@ -43,8 +43,8 @@ class Request(Head):
     action: Action
     status: int = 0
     """What was answered; 0 until then."""
-    begun: float = 0.0
-    """By time.perf_counter, where the access log tells how long a request took."""
+    begun: int = 0
+    """By time.perf_counter_ns, where the access log tells how long a request took."""
     sent: int = 0
     """Bytes of the answer's body, for the access log; only counted where there is one."""
     stream: Stream | None = None
@@ -99,8 +99,9 @@ class Request(Head):
         """What to call this request in logs: a trusted proxy's X-Request-Id, or one made now. Ours."""
         if not self._id:
             service = self.connection.service
-            told = self.request_header("x-request-id") if service.trusts(self.connection.peer) else None
-            self._id = accept_request_id(told or "") or next(service.fleet.ids)
+            believed = service.proxies is not None and service.trusts(self.connection.peer)
+            told = self.request_header("x-request-id") if believed else None
+            self._id = (told and accept_request_id(told)) or next(service.fleet.ids)
         return self._id
 
     @property

@@ -15,6 +15,7 @@ from typing import Any
 from gkore.conf.site import Domain, Function, Param, Redirect, Route
 from gkore.errors import ProtocolError
 from gkore.protocol.line import METHODS, RequestLine
+from gkore.worker.dispatch import dispatch
 from gkore.worker.filemap import FileMap
 from gkore.worker.parameters import Rules, rules_of
 from gkore.worker.plan import Plan
@@ -34,7 +35,7 @@ class Action:
     ``plain`` says that nothing stands before or after the handler: no authentication, no hooks, no limits, no log.
     """
 
-    __slots__ = ("domain", "groups", "handler", "headers", "name", "path", "plain", "plan", "rules", "status")
+    __slots__ = ("domain", "groups", "handler", "headers", "name", "path", "plain", "plan", "rules", "serve", "status")
 
     def __init__(self, domain: Host, plan: Plan | None, handler: Function | None = None, name: str = "") -> None:
         self.domain = domain
@@ -48,6 +49,8 @@ class Action:
         self.headers: tuple[tuple[str, str], ...] = ()
         self.rules = NO_RULES
         self.plain = plan is None and handler is not None
+        self.serve = dispatch if plan is None or plan.only_log is None or handler is None else plan.only_log
+        """Answers a request that isn't plain; never raises when there is a plan."""
 
 
 class Entry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import count
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
@@ -47,8 +48,7 @@ class Fleet:
         self.ready = Ready(self.pool)
         self.draining = False
         self.requests = 0
-        birth = token_hex(6)
-        self.ids = (f"{birth}-{number:x}" for number in count(1))
+        self.ids: Iterator[str] = map(f"{token_hex(6)}-%x".__mod__, count(1))
         """Names for requests: unlike any other worker's, and cheaper than a random number each."""
 
 
@@ -68,6 +68,8 @@ class Service:
         self.new_request = planner.request(domains)
         self.storage = planner.storage
         self.proxies = planner.proxies
+        self.direct = planner.proxies is None and not any(domain.client_verify for domain in domains)
+        """The other end of a connection is the client, and has no certificate."""
         self._clients: dict[tuple[str, ...], Client] = {}
         self.limits = Limits(settings.http_header_max, settings.http_headers_max, settings.http_body_max)
         self.heads = ResponseHeads(

@@ -185,6 +185,7 @@ class SecureConnection(Connection):
     """OpenSSL's side of the connection, once the first message of its handshake is whole."""
     secured = False
     writer: Any = None
+    common_name: str | None = None
     seen = -1
     """Bytes of an incomplete first message at the last look: when it no longer grows, the client has stopped."""
 
@@ -288,6 +289,13 @@ class SecureConnection(Connection):
         if not found:
             return None
         return {part: {key: value for rdn in found[part] for key, value in rdn} for part in ("issuer", "subject")}
+
+    @property
+    def certified(self) -> str:
+        """The common name of the client's certificate, "" without one; read once, for the access log."""
+        if self.common_name is None:
+            self.common_name = (self.x509dict or {}).get("subject", {}).get("commonName", "")
+        return self.common_name
 
 
 class ProxiedSecureConnection(ProxiedConnection, SecureConnection):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from certificates import Authority
 from server import Server, until
 from server import server as server_of
 
@@ -111,6 +113,121 @@ def test_lines_are_written_at_the_end(server) -> None:
     up.get("/")
     assert up.stop() == 0
     assert len(lines(up.directory / "a.log", 1)) == 1
+
+
+ENDS = """
+import os
+import signal
+import sys
+import kore
+
+def page(req):
+    req.response(200, b"hello")
+
+def end(req):
+    req.response(200, b"")
+    how = req.query
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how == "segv":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    elif how == "fatal":
+        kore.fatal("as asked")
+    elif how == "exit":
+        os._exit(1)
+"""
+
+
+@pytest.mark.parametrize("how", ["kill", "segv", "fatal", "exit"])
+def test_no_end_of_a_worker_loses_a_line(server, how: str) -> None:
+    up = server("domain * {\naccesslog a.log\nstatic / page\nstatic /end end\n}\n", app=ENDS, workers=1)
+    for number in range(20):
+        up.get(f"/?{number}", headers={"user-agent": f"agent-{number}"})
+    (worker,) = up.workers
+    try:
+        up.get(f"/end?{how}")
+    except (ConnectionError, http.client.HTTPException):
+        pass
+    until(lambda: up.workers not in ([worker], []), "the next worker")
+    up.get("/", headers={"user-agent": "the last"})
+    until(lambda: "the last" in (up.directory / "a.log").read_text(), "the next worker's line")
+    found = [line.rpartition(' "')[2] for line in (up.directory / "a.log").read_text().splitlines()]
+    assert found == [*(f'agent-{number}"' for number in range(20)), 'the last"']
+
+
+def test_an_older_worker_that_dies_after_a_reload_loses_no_line(server) -> None:
+    """The program of the master that made its journal is not the one that finds it dead."""
+    up = server("domain * {\naccesslog a.log\nstatic / page\nstatic /wait wait\n}\n", app=WAITS, workers=1)
+    (older,) = up.workers
+    with socket.create_connection(("127.0.0.1", up.port), timeout=30) as client:
+        client.sendall(b"GET /wait HTTP/1.1\r\nhost: a\r\nuser-agent: older\r\n\r\n")
+        up.says("waiting")
+        up.signal(signal.SIGHUP)
+        up.ready(2)
+        client.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")  # the handler notices, and the worker dies
+        until(lambda: older not in up.workers, "the older worker's end")
+    until(lambda: '"older"' in (up.directory / "a.log").read_text(), "its line")
+
+
+WAITS = """
+import os
+import signal
+import kore
+
+def page(req):
+    req.response(200, b"hello")
+
+async def wait(req):
+    kore.log(kore.LOG_INFO, "waiting")
+    while not req.connection.stash:
+        await kore.suspend(10)
+    req.response(200, b"")
+    kore.timer(die, 1, kore.TIMER_ONESHOT)
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_page_of_lines_and_a_line_longer_than_one(server) -> None:
+    conf = "http_header_max 60000\ndomain * {\naccesslog a.log\nstatic / page\n}\n"
+    up = server(conf, app=APP, workers=1)
+    agents = [f"{number}-{'x' * 3000}" for number in range(60)] + ["\xff" * 50_000, "short"]
+    for agent in agents:
+        assert up.get("/", headers={"user-agent": agent}).status == 200
+    shown = [agent.replace("\xff", r"\xff") for agent in agents]
+    assert [line.split('"')[-2] for line in lines(up.directory / "a.log", len(agents))] == shown
+
+
+def test_the_name_in_a_client_s_certificate(server, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca", "root")
+    cert, key = authority.issue("localhost")
+    client_cert, client_key = authority.issue("Ada Lovelace", "client")
+    conf = f"""
+server default {{
+    bind 127.0.0.1 0
+    tls yes
+}}
+domain localhost {{
+    attach default
+    certfile {cert}
+    certkey {key}
+    client_verify {authority.cert}
+    accesslog a.log
+    route / {{
+        handler page
+    }}
+}}
+"""
+    up = server(conf, app=APP, workers=1)
+    curl = ["curl", "-sS", "--fail", "-m", "20", "--cacert", str(authority.cert)]
+    certificate = ["--cert", str(client_cert), "--key", str(client_key)]
+    url = f"https://localhost:{up.port}/"
+    resolve = ["--resolve", f"localhost:{up.port}:127.0.0.1"]
+    done = subprocess.run([*curl, *certificate, *resolve, url, url], capture_output=True, check=True, text=True)
+    assert done.stdout == "hellohello"
+    for line in lines(up.directory / "a.log", 2):
+        assert line.startswith(r"127.0.0.1 - Ada\x20Lovelace [")
 
 
 def test_standard_output(server) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gkore.protocol.accesslog import JsonLines, Lines, escape
+from gkore.protocol.accesslog import JsonLines, Lines, escape, name_client
 from gkore.protocol.fields import Fields
 from gkore.protocol.line import RequestLine
 
@@ -20,7 +20,7 @@ PLAIN = re.compile(
 )
 
 
-WHO = ("192.0.2.1", "")
+WHO = "192.0.2.1"
 
 
 def asked(target: bytes = b"/a?b=c", minor: int = 1) -> RequestLine:
@@ -31,11 +31,12 @@ def said(headers: bytes = b"") -> Fields:
     return Fields(b"host: x\r\n" + headers + b"\r\n")
 
 
-def kore(line: RequestLine, fields: Fields, query: bool = False, who: tuple[str, str] = WHO) -> tuple[str, ...]:
+def kore(line: RequestLine, fields: Fields, query: bool = False, who: str = WHO) -> tuple[str, ...]:
     lines = Lines(query)
     lines.tick(NOW)
-    first = b"".join(lines.pieces(who, line, fields, (200, 11)))
-    assert b"".join(lines.pieces(who, line, fields, (200, 11))) == first, "what is kept says the same"
+    first = b"".join((lines.head(who), lines.request(line), lines.count((200, 11)), lines.tail(fields)))
+    kept = (lines.heads[who], line.logged, lines.counts[200, 11], fields.logged)
+    assert b"".join(kept) == first, "what is kept says the same"
     found = PLAIN.fullmatch(first.decode("ascii"))
     assert found, first
     return found.groups()
@@ -45,7 +46,8 @@ def json_line(line: RequestLine, fields: Fields) -> bytes:
     lines = JsonLines(3)
     lines.tick(NOW)
     line.logged = fields.logged = b""
-    return b"".join((*lines.pieces(WHO, line, fields, (200, 11)), *lines.closing(0.0015, "^/a", "id-1")))
+    first = (lines.head(WHO), lines.request(line), lines.count((200, 11)), lines.tail(fields))
+    return b"".join((*first, lines.span(1500), lines.route("^/a"), b"id-1", b'"}\n'))
 
 
 def test_kore() -> None:
@@ -56,15 +58,21 @@ def test_kore() -> None:
 
 
 def test_a_unix_client_and_a_certificate() -> None:
-    assert kore(asked(), said(), who=("", "Ada"))[:2] == ("-", "Ada")
+    assert kore(asked(), said(), who=name_client("", "Ada"))[:2] == ("-", "Ada")
+    assert kore(asked(), said(), who=name_client("", ""))[:2] == ("-", "-")
+    assert kore(asked(), said(), who=name_client("::1", 'Ada "L\u00f6"\n'))[:2] == (
+        "::1",
+        r"Ada\x20\x22L\xc3\xb6\x22\x0a",
+    )
 
 
 def test_time_goes_on() -> None:
     lines = Lines(False)
     lines.tick(NOW)
-    before = lines.pieces(WHO, asked(), said(), (200, 1))
+    before = lines.head(WHO)
     lines.tick(NOW + 3600)
-    assert lines.pieces(WHO, asked(), said(), (200, 1)) != before
+    assert WHO not in lines.heads
+    assert lines.head(WHO) != before
 
 
 @pytest.mark.parametrize(
