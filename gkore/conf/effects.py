@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from gkore import log
 from gkore.conf import declarations
 from gkore.conf.diagnostics import Wrong, nearest
 from gkore.conf.loading import ImportFailure, load
@@ -23,9 +24,10 @@ Effect = Callable[[Reading, Statement], Any]
 
 
 def python_path(reading: Reading, statement: Statement) -> None:
+    """A directory that is not there is no mistake in Kore, and harmless: confs name those of other machines."""
     folder = found_beside(statement, "directory")
     if not os.path.isdir(folder):
-        reading.report(statement.mistake("directory", f"there is no directory {folder}", "a directory with modules"))
+        log.notice(f"{statement.place}: python_path: there is no directory {folder}; going on without it")
     elif folder not in sys.path:
         sys.path.append(os.path.abspath(folder))
 

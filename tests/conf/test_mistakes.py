@@ -46,7 +46,6 @@ from reading import handlers, messages, read
         ("validator a regex x\nvalidator a regex y", "2:11 validator a exists already, at kore.conf:1:1"),
         ("authentication a {\nauthentication_value x\n}", "1:16 no authentication validator for a"),
         ("python_import /no/such.py", "1:15 /no/such.py does not exist"),
-        ("python_path /no/such", "1:13 there is no directory /no/such"),
         ("include /no/such.conf", "1:9 failed to open include /no/such.conf: No such file or directory"),
         ("logfile /no/such/log", "1:9 there is no directory /no/such for it"),
         ("tls_dhparam /no/such", "1:13 there is no file /no/such"),

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from reading import handlers, messages, read
 
+from gkore.conf.application import Application
+from gkore.conf.reader import read_conf
 from gkore.conf.site import ALL_METHODS, METHODS, Rate
 
 KORE_3 = """
@@ -281,3 +283,14 @@ def test_what_config_strict_no_passes_over() -> None:
     assert application.settings.workers == 2, "Kore doesn't look where a setting stands"
     assert mistakes
     assert all(one.lenient for one in mistakes)
+
+
+def test_a_python_path_that_is_not_there_is_said_and_does_no_harm(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    conf = tmp_path / "kore.conf"
+    conf.write_text("workers 1\npython_path /no/such\nbind 127.0.0.1 0\n")
+    application = Application()
+    assert read_conf(application, str(conf)) == []
+    assert application.settings.workers == 1
+    assert f"{conf}:2:1: python_path: there is no directory /no/such; going on without it" in capfd.readouterr().err
