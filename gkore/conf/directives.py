@@ -109,7 +109,7 @@ STRUCTURE = (
         "The WSGI application that answers.", since="gkore"),
     option("body_max", "route", number(0, None), "Most bytes of a body."),
     option("timeout", "route", number(1, 86400),
-        "Seconds that the handler may take before the client gets 503."),
+        "Seconds for the handler, then 503; and for each piece of a streamed body, then it is cut off."),
     option("concurrency", "route", number(1, U32),
         "Requests in the handler at once, per worker; more get 503."),
     option("rate", "route", kinds.RATE, "Requests per client address; more get 429."),

@@ -32,7 +32,6 @@ class Plan:
     __slots__ = (
         "_concurrency",
         "_gates",
-        "_timeout",
         "body_max",
         "compress",
         "log",
@@ -40,12 +39,14 @@ class Plan:
         "on_free",
         "on_headers",
         "only_log",
+        "timeout",
     )
 
     def __init__(self, gates: Iterable[Gate] = (), log: AccessLog | None = None, compress: bool = False) -> None:
         self._gates = tuple(gates)
         self._concurrency: Concurrency | None = None
-        self._timeout = 0.0
+        self.timeout = 0.0
+        """Seconds for the handler, and for each piece of a body that comes in pieces; 0: as long as it takes."""
         self.log = log
         self.compress = compress
         self.body_max: int | None = None
@@ -59,7 +60,7 @@ class Plan:
         """Take over what ``route`` says about itself."""
         options = route.options
         self.body_max = options.get("body_max")
-        self._timeout = options.get("timeout") or 0.0
+        self.timeout = options.get("timeout") or 0.0
         if options.get("concurrency"):
             self._concurrency = Concurrency(options["concurrency"])
         self.on_headers, self.on_body_chunk, self.on_free = route.on_headers, route.on_body_chunk, route.on_free
@@ -67,7 +68,7 @@ class Plan:
     @property
     def bare(self) -> bool:
         """Nothing stands around the handler but a log."""
-        return not (self._gates or self.compress or self._timeout or self._concurrency or self.on_free or self.eager)
+        return not (self._gates or self.compress or self.timeout or self._concurrency or self.on_free or self.eager)
 
     @property
     def eager(self) -> bool:
@@ -93,11 +94,11 @@ class Plan:
 
     def run(self, request: Request, handler: Function) -> None:
         """The handler, and its coroutine if it gives one."""
-        if not self._timeout:
+        if not self.timeout:
             call(handler, request)
             return
         try:
-            with Deadline(self._timeout):
+            with Deadline(self.timeout):
                 call(handler, request)
         except Overtime:
             overrun(request)

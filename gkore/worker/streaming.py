@@ -3,6 +3,8 @@
 HTTP/1.1 gets the chunked coding, one chunk an item, each sent before the next item is asked for; HTTP/1.0 gets the bare
 bytes and the end of the connection. What ``req.response`` was given is sent once the handler is done, as in Kore; a
 file of known size goes out with its length, by sendfile.
+A route's ``timeout`` bounds the wait for each piece, the first like any other, and not the whole: it ends what hangs
+and lets flow what flows, as nginx's proxy_read_timeout does. How long a client may take to read is another limit.
 An exception on the way ends the connection without the last chunk, so that the client can tell. When the client leaves,
 GeneratorExit is raised where the generator waits, or it is closed.
 """
@@ -15,12 +17,14 @@ import socket
 import stat
 import struct
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
-from gkore.errors import ClientGone
+from gkore import log
+from gkore.errors import ClientGone, Overtime
 from gkore.protocol.response import BODILESS
 from gkore.worker import bridge, failures
+from gkore.worker.limits import Deadline
 
 if TYPE_CHECKING:
     from gkore.worker.request import Request
@@ -94,7 +98,13 @@ def framing(stream: Stream, chunked: bool) -> bytes:
 
 def cut(request: Request, failure: BaseException) -> None:
     """The body failed when its head was on its way: the client must not take what it got for the whole."""
-    failures.report(f"the body of {request.line.path} ({request.action.name})", failure)
+    where = f"the body of {request.line.path} ({request.action.name})"
+    if isinstance(failure, Overtime):
+        log.error(
+            f"{where} was cut off after {request.sent} bytes: its next piece took longer than the route's timeout"
+        )
+    else:
+        failures.report(where, failure)
     connection = request.connection
     if not request.line.minor:
         with suppress(OSError):  # where the end of the connection is the end of the body, only a reset tells
@@ -109,6 +119,8 @@ async def pump(request: Request, stream: Stream, head: bytes, chunked: bool | No
     A coroutine, because the client's leaving ends those.
     """
     connection = request.connection
+    plan = request.action.plan
+    seconds = plan.timeout if plan is not None else 0.0
     try:
         if not connection.put(head):
             raise ClientGone
@@ -117,7 +129,7 @@ async def pump(request: Request, stream: Stream, head: bytes, chunked: bool | No
         if stream.length is not None:
             send_whole(request, stream, stream.length)
             return
-        async for piece in encoded(stream):
+        async for piece in paced(encoded(stream), seconds) if seconds else encoded(stream):
             request.sent += len(piece)
             if chunked:
                 piece = b"%x\r\n%b\r\n" % (len(piece), piece)
@@ -126,7 +138,18 @@ async def pump(request: Request, stream: Stream, head: bytes, chunked: bool | No
         if chunked and not connection.put(b"0\r\n\r\n"):
             raise ClientGone
     finally:
-        await close(stream.body)
+        with Deadline(seconds) if seconds else nullcontext():
+            await close(stream.body)
+
+
+async def paced(pieces: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    """``pieces``, each within ``seconds``. Overtime."""
+    while True:
+        with Deadline(seconds):
+            piece = await anext(pieces, None)
+        if piece is None:
+            return
+        yield piece
 
 
 def send_whole(request: Request, stream: Stream, length: int) -> None:

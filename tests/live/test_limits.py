@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Iterator
 
 import pytest
 from server import Server, until
+from server import server as server_of
 
 APP = """
 import kore
@@ -52,6 +54,45 @@ def release(req):
 def tell(req):
     req.response(200, " ".join(ended))
 
+def stuck(req):
+    def pieces():
+        try:
+            for number in range(3):
+                yield f"piece {number} "
+            time.sleep(1000)
+            yield "too late"
+        finally:
+            ended.append("stuck")
+    req.response(200, pieces())
+
+async def stuck_async(req):
+    async def pieces():
+        try:
+            yield "piece 0 piece 1 piece 2 "
+            try:
+                await kore.suspend(1_000_000)
+            except Exception:
+                yield "an Exception handler must not stop it"
+        finally:
+            ended.append("stuck-async")
+    req.response(200, pieces())
+
+def stuck_end(req):
+    def pieces():
+        try:
+            yield "piece 0 piece 1 piece 2 "
+        finally:
+            ended.append("stuck-end")
+            time.sleep(1000)
+    req.response(200, pieces())
+
+async def flowing(req):
+    async def pieces():
+        for number in range(8):
+            await kore.suspend(200)
+            yield f"{number} "
+    req.response(200, pieces())
+
 def refuse(req, value):
     return value == "yes"
 """
@@ -91,6 +132,22 @@ domain * {
     }
     route /slow-after {
         handler slow_after
+        timeout 1
+    }
+    route /stuck {
+        handler stuck
+        timeout 1
+    }
+    route /stuck-async {
+        handler stuck_async
+        timeout 1
+    }
+    route /stuck-end {
+        handler stuck_end
+        timeout 1
+    }
+    route /flowing {
+        handler flowing
         timeout 1
     }
     route /gated {
@@ -160,6 +217,34 @@ def test_timeout_after_the_answer(up: Server) -> None:
             client.sendall(b"GET /slow-after HTTP/1.1\r\nhost: a\r\n\r\n")
             assert client.recv(1000).endswith(b"answered in time")
     up.says("slow_after for /slow-after was ended")
+
+
+@pytest.mark.parametrize("path", ["/stuck", "/stuck-async", "/stuck-end"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_stream_that_hangs_is_cut_off(stuck: Server, path: str, version: str) -> None:
+    answer = b""
+    with socket.create_connection(("127.0.0.1", stuck.port), timeout=30) as client:
+        client.sendall(f"GET {path} HTTP/{version}\r\nhost: a\r\n\r\n".encode())
+        try:
+            while piece := client.recv(65536):
+                answer += piece
+        except ConnectionResetError:  # how 1.0 can tell
+            assert version == "1.0"
+    assert answer.startswith(b"HTTP/1.1 200" if version == "1.1" else b"HTTP/1.0 200") or version == "1.0"
+    assert version == "1.0" or answer.count(b"piece ") == 3
+    assert not answer.endswith(b"0\r\n\r\n"), "it must not look whole"
+    until(lambda: path.removeprefix("/") in stuck.get("/tell").text.split(), "the generator to be closed")
+    stuck.says(rf"the body of {path} .* was cut off after 24 bytes")
+
+
+@pytest.fixture(scope="module")
+def stuck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with server_of(tmp_path_factory.mktemp("stuck"), CONF, app=APP, workers=1) as running:
+        yield running
+
+
+def test_a_stream_that_flows_may_take_longer_than_its_timeout(stuck: Server) -> None:
+    assert stuck.get("/flowing").text == "0 1 2 3 4 5 6 7 "
 
 
 def test_concurrency(up: Server) -> None:
