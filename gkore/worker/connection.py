@@ -201,13 +201,13 @@ class Connection(Peer):
                     task.forget()
                 if self.lost or not request.keep_alive:
                     self.refusal = None  # RFC 9112 9.6: what came behind a close is not looked at
-                    self._leave(parser)
+                    self.leave(parser)
                     return
             batch.clear()
             if self.out is not None:
                 self.uncork()
             if self.refusal is not None or self.service.closing:
-                self._leave(parser)
+                self.leave(parser)
                 return
             if not self.stash and not parser.leftover:
                 break
@@ -232,7 +232,7 @@ class Connection(Peer):
             preview(request)
             if request.status or self.lost:
                 self.refusal = None
-                self._leave(parser)
+                self.leave(parser)
                 return
             if request.expects_continue:
                 self.encourage(request)
@@ -262,7 +262,7 @@ class Connection(Peer):
 
     # The end.
 
-    def _leave(self, parser: RequestParser[Request]) -> None:
+    def leave(self, parser: RequestParser[Request]) -> None:
         """The last response is sent: close, but not under the nose of a client that is still sending."""
         if self.out is not None:
             self.uncork()

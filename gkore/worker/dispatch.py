@@ -17,7 +17,7 @@ import gevent
 
 from gkore import log as lines
 from gkore.errors import ProtocolError
-from gkore.worker import bridge, failures, streaming
+from gkore.worker import bridge, failures, inflow, streaming
 from gkore.worker.accesslog import AccessLog
 from gkore.worker.body import Spool
 from gkore.worker.plan import Serve, call, run_one
@@ -124,19 +124,19 @@ def admit(request: Request, connection: Connection) -> None:
     plan = action.plan
     if not request.limit and (plan is None or plan.body_max is None):
         raise ProtocolError(405, "http_body_max 0: no bodies")  # Kore's status for it
-    if plan is None:
-        return
-    if plan.body_max is not None:
+    if plan is not None and plan.body_max is not None:
         request.limit = plan.body_max
-    if plan.on_body_chunk is not None:
+    if plan is not None and plan.on_body_chunk is not None:
         request.inlet = deque()
         request.sink = request.inlet.append
-    elif service.storage.threshold:
+    elif hasattr(action.handler, "streams") and inflow.expect(request):
+        return
+    elif service.storage.threshold and plan is not None:
         length = int(request.fields.get(b"content-length") or 0)
         if length <= request.limit and (length > service.storage.threshold or not length):
             request.spool = Spool(service.storage, length)
             request.sink = request.spool.write
-    request.eager = plan.eager
+    request.eager = plan is not None and plan.eager
 
 
 def preview(request: Request) -> None:

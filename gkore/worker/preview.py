@@ -1,10 +1,12 @@
-"""Requests whose routes want to see them before they are whole: on_headers, on_body_chunk."""
+"""Requests that are served before they are whole: for on_headers, on_body_chunk, and WSGI applications."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from gkore.errors import ProtocolError
+from gkore.worker.dispatch import dispatch, failed, unanswered
+from gkore.worker.inflow import Inflow
 
 if TYPE_CHECKING:
     from gkore.worker.bridge import Task
@@ -24,11 +26,39 @@ class Preview:
 
     def serve(self) -> None:
         """Show it, unless it has become whole, or its client has left, or somebody is at it."""
-        connection = self._connection
+        connection, request = self._connection, self._request
         parser = connection.parser
-        if connection.task is None and parser is not None and parser.head is self._request:
+        if connection.task is None and parser is not None and parser.head is request:
             connection.task = self.task
-            connection.preview(self._request)
+            if request.streamed:
+                stream(connection, request)
+            else:
+                connection.preview(request)
 
     def refuse(self, refusal: ProtocolError) -> None:
         self._connection.refuse(refusal)
+
+
+def stream(connection: Connection, request: Request) -> None:
+    """On a task: let a WSGI application answer while it reads the body, then go on with what follows."""
+    parser = connection.parser
+    assert parser is not None
+    connection.watcher.stop()
+    connection.service.fleet.requests += 1
+    inflow = request.inflow = Inflow(request)
+    try:
+        dispatch(request)
+        if not request.status:
+            unanswered(request)
+    except BaseException as failure:
+        failed(request, failure)
+    inflow.settle()
+    task = connection.task
+    if task is not None and task._ident:
+        task.forget()
+    if connection.lost or not request.keep_alive:
+        connection.refusal = None
+        connection.leave(parser)
+        return
+    del parser.complete[0]
+    connection.serve()

@@ -24,6 +24,7 @@ from gkore.worker.uploads import HttpFile, read_form
 
 if TYPE_CHECKING:
     from gkore.worker.connection import Connection
+    from gkore.worker.inflow import Inflow
     from gkore.worker.routing import Action
 
 HEAD = 32
@@ -54,9 +55,13 @@ class Request(Head):
     spool: bodies.Spool | None = None
     """Holds the body, when it may be too large for memory."""
     inlet: deque[bytes] | None = None
-    """What on_body_chunk has not seen yet."""
+    """What on_body_chunk, or a WSGI application, has not seen yet."""
+    inflow: Inflow | None = None
+    """The body, while a WSGI application reads it."""
     eager: bool = False
-    """The route's hooks want to see the request before it is whole."""
+    """The route's hooks, or its WSGI application, want to see the request before it is whole."""
+    streamed: bool = False
+    """It is the application."""
     opened: bool = False
     """on_headers has been called."""
     entered: bool | None = None

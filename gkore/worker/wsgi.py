@@ -1,9 +1,8 @@
 """Hosting WSGI applications (PEP 3333) as handlers of routes: ``wsgi MODULE:APPLICATION``, ``kore.wsgi(application)``.
 
 - The application runs on the request's task: whatever it waits for, the worker serves others meanwhile.
-- The request's body is complete before the application is called, and bounded by ``http_body_max``; ``wsgi.input``
-  reads it from memory or, for large ones, from its file. What is returned goes out piece by piece, chunked when its
-  length is unknown.
+- ``wsgi.input`` is a small body in memory, or a large one as it comes (see ``inflow``); ``http_body_max`` bounds both.
+  What is returned goes out piece by piece, chunked when its length is unknown, compressed where ``http_compress`` says.
 - A websocket handshake is answered before the application is called, which finds ``environ["wsgi.websocket"]`` with
   the interface of gevent-websocket, as under gevent-websocket's worker for gunicorn.
 - Names of header fields with an underscore do not reach the application: X_Real_IP would pass for X-Real-IP. Neither
@@ -13,24 +12,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from gkore import log
 from gkore.conf.site import Function
-from gkore.errors import ClientGone
-from gkore.protocol.response import BODILESS, header_line
-from gkore.worker import streaming
+from gkore.worker.wsgi_answer import Answer, FileWrapper
 
 if TYPE_CHECKING:
     from gkore.worker.request import Request
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
-HEAD = 32
-OURS = frozenset(("connection", "keep-alive", "transfer-encoding", "date", "server"))
-"""Response fields that the server itself sends: the application's are left out."""
+BUFFER = 65536
 
 
 def host(application: Application, mount: str = "") -> Function:
@@ -48,6 +43,7 @@ def host(application: Application, mount: str = "") -> Function:
         else:
             Answer(request).run(application, environ)
 
+    handler.streams = True  # type: ignore[attr-defined]  # it takes requests whose bodies are still coming
     handler.__name__ = handler.__qualname__ = getattr(application, "__name__", application.__class__.__name__)
     return handler
 
@@ -88,10 +84,18 @@ def describe(request: Request, mount: str = "") -> dict[str, Any]:
     for field, value in fields:
         if b"_" not in field and field != b"proxy":
             add(environ, field.decode("ascii").upper().replace("-", "_"), value.decode("latin-1"))
-    size = len(request.content) if request.spool is None else request.spool.size
-    if size or "CONTENT_LENGTH" in environ:
-        environ["CONTENT_LENGTH"] = str(size)
+    if request.inflow is None:
+        size = size_of(request)
+        if size or "CONTENT_LENGTH" in environ:
+            environ["CONTENT_LENGTH"] = str(size)
     return environ
+
+
+def size_of(request: Request) -> int:
+    """Bytes of a body that is whole."""
+    if request.inlet is not None:
+        return sum(map(len, request.inlet))
+    return len(request.content) if request.spool is None else request.spool.size
 
 
 def add(environ: dict[str, Any], name: str, value: str) -> None:
@@ -111,8 +115,10 @@ def server_of(request: Request) -> tuple[str, str]:
 
 
 def body_of(request: Request) -> io.BufferedIOBase:
+    if request.inflow is not None:
+        return io.BufferedReader(request.inflow, BUFFER)
     if request.spool is None:
-        return io.BytesIO(request.content)
+        return io.BytesIO(b"".join(request.inlet) if request.inlet is not None else request.content)
     return io.BufferedReader(Spooled(request))
 
 
@@ -147,169 +153,3 @@ class Errors(io.TextIOBase):
 
 
 ERRORS = Errors()
-
-
-class FileWrapper:
-    """``wsgi.file_wrapper``: a file of known size is sent by sendfile, any other in pieces."""
-
-    def __init__(self, file: Any, size: int = 65536) -> None:
-        self.file = file
-        self._size = size
-        if hasattr(file, "close"):
-            self.close = file.close
-
-    def __iter__(self) -> Iterator[bytes]:
-        while piece := self.file.read(self._size):
-            yield piece
-
-
-# The answer
-
-
-class Answer:
-    """What the application says to one request."""
-
-    __slots__ = ("_chunked", "_left", "_lines", "_request", "_started", "_status")
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._status = 0
-        self._lines: list[bytes] = []
-        self._left: int | None = None
-        """Bytes that its Content-Length promises and that were not sent; None without one."""
-        self._chunked = False
-        self._started = False
-
-    def run(self, application: Application, environ: dict[str, Any]) -> None:
-        """Call the application and send what it returns; what it raises before the head is sent is raised."""
-        result: Any = None
-        try:
-            result = application(environ, self.start_response)
-            self._send(result)
-            self._end()
-        except ClientGone:
-            pass
-        except BaseException as failure:
-            if not self._started or isinstance(failure, GeneratorExit):
-                raise
-            streaming.cut(self._request, failure)
-        finally:
-            if hasattr(result, "close"):
-                result.close()
-
-    def start_response(
-        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
-    ) -> Callable[[bytes], None]:
-        """Take status and fields; they are sent with the first piece of the body. AssertionError for a second call."""
-        if exc_info is not None:
-            try:
-                if self._started:
-                    raise exc_info[1].with_traceback(exc_info[2])
-            finally:
-                exc_info = None  # PEP 3333: no circle through the traceback
-        elif self._status:
-            raise AssertionError("start_response was called already")
-        self._status = check_status(status)
-        self._lines, self._left = [], None
-        for name, value in headers:
-            lower = name.lower()
-            if lower == "content-length":
-                self._left = check_length(value)
-            elif lower not in OURS:
-                self._lines.append(header_line(name, value))
-            elif lower == "connection" and value.lower() == "close":
-                self._request.keep_alive = False
-        return self.write
-
-    def write(self, data: bytes) -> None:
-        """Send a piece of the body at once (PEP 3333: for old applications)."""
-        if not isinstance(data, bytes):
-            raise TypeError(f"a piece of a WSGI body is bytes, not {data.__class__.__name__}")
-        if not self._started:
-            self._start()
-        if data:
-            self._put(data)
-
-    def _send(self, result: Iterable[bytes]) -> None:
-        request = self._request
-        if isinstance(result, FileWrapper) and self._status and not self._started and request.line.method != HEAD:
-            stream = streaming.Stream(self._status, result.file)
-            if stream.length is not None and self._left in (None, stream.length):
-                self._left = stream.length
-                self._start()
-                streaming.send_whole(request, stream, stream.length)
-                self._left = 0
-                return
-        if isinstance(result, (list, tuple)) and len(result) == 1 and self._left is None and not self._started:
-            self._left = len(result[0])  # PEP 3333: a server may know the length of a body of one piece
-        for piece in result:
-            if piece or not isinstance(piece, bytes):
-                self.write(piece)
-
-    def _start(self) -> None:
-        """Send the head."""
-        request = self._request
-        if not self._status:
-            raise AssertionError("the application did not call start_response before its body")
-        line = request.line
-        framing = b""
-        if self._status not in BODILESS and self._status >= 200:
-            if self._left is not None:
-                framing = b"content-length: %d\r\n" % self._left
-            elif line.minor:
-                framing, self._chunked = b"transfer-encoding: chunked\r\n", True
-            else:
-                request.keep_alive = False
-        head = request.start(self._status, b"".join(self._lines) + framing)
-        self._started = True
-        request.status = self._status
-        if self._bodiless:
-            self._chunked = False
-        if not request.connection.put(head, not self._bodiless and self._left != 0):
-            raise ClientGone
-
-    @property
-    def _bodiless(self) -> bool:
-        return self._request.line.method == HEAD or self._status in BODILESS or self._status < 200
-
-    def _put(self, data: bytes) -> None:
-        request = self._request
-        if self._bodiless:
-            return
-        if self._left is not None:
-            if len(data) > self._left:
-                log.error(
-                    f"{request.line.path}: the application sends more than its Content-Length; the rest is cut off"
-                )
-                data = data[: self._left]
-            self._left -= len(data)
-        request.sent += len(data)
-        if self._chunked:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
-        if data and not request.connection.put(data):
-            raise ClientGone
-
-    def _end(self) -> None:
-        """The iterable is at its end."""
-        if not self._started:
-            if self._left is None and not self._bodiless:
-                self._left = 0
-            self._start()
-        if self._chunked:
-            if not self._request.connection.put(b"0\r\n\r\n"):
-                raise ClientGone
-        elif self._left and not self._bodiless:
-            raise EOFError(f"the application sent {self._left} bytes less than its Content-Length")
-
-
-def check_status(status: str) -> int:
-    """``200 OK`` as a number. ValueError for anything else."""
-    if not isinstance(status, str) or not (len(status) >= 3 and status[:3].isdecimal() and status[3:4] in ("", " ")):
-        raise ValueError(f"a WSGI status is a string such as '200 OK', not {status!r}")
-    return int(status[:3])
-
-
-def check_length(value: str) -> int:
-    if not (value.isascii() and value.isdecimal()):
-        raise ValueError(f"Content-Length {value!r} is no number of bytes")
-    return int(value)
