@@ -157,6 +157,8 @@ SETTINGS = (
         "The control socket; default: beside the pidfile.", since="gkore"),
     setting("metrics", kinds.ADDRESS, "",
         "Serve metrics for Prometheus at this address.", since="gkore"),
+    setting("otel", kinds.OTEL, False,
+        "Make an OpenTelemetry span of each request that a route's handler answers.", since="gkore"),
     setting("seccomp", YES_NO, False,
         "Confine workers to the system calls of a web application; implied by koreapp.seccomp.", since="gkore"),
     setting("seccomp_tracing", YES_NO, False,

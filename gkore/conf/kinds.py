@@ -12,7 +12,8 @@ import os
 import pwd
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -223,7 +224,19 @@ def show_rate(rate: Rate) -> str:
     return f"{rate.most}/{next(letter for letter, seconds in PERIODS.items() if seconds == rate.seconds)}"
 
 
+def tracing(text: str) -> bool:
+    """yes only where spans can be made."""
+    wanted: bool = YES_NO.convert(text)
+    if wanted:
+        try:
+            import_module("opentelemetry.propagate")  # here, because a worker may be in a chroot
+        except ImportError as failure:
+            raise Wrong(f"OpenTelemetry is missing: {failure}", expected="no, or `pip install gkore[otel]`") from None
+    return wanted
+
+
 YES_NO = switch(("yes", "on", "true", "True", "1"), ("no", "off", "false", "False", "0"))
+OTEL = replace(YES_NO, convert=tracing)
 BIT = switch(("1", "yes", "True"), ("0", "no", "False"))
 
 

@@ -133,7 +133,7 @@ class Worker:
     def _listen(self) -> None:
         settings = self.application.settings
         self.planner = Planner(self.application.site, settings, self.slot.number, self.slot.journal)
-        self.planner.observation = Observation(self.slot.latency)
+        self.planner.observation = Observation(self.slot.latency, settings.otel)
         self.acceptors += map(self._acceptor, self.slot.listeners)
         if self.slot.fleet is not None and self.slot.neighbours:
             beside = {number: list(map(self._acceptor, group)) for number, group in self.slot.neighbours.items()}
