@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from posix import fork, waitpid  # not of os: once the standard library is patched, those names make a hub
+from posix import close, fork, waitpid  # not of os: once the standard library is patched, those names make a hub
 from select import POLLIN, poll
 from time import monotonic
 
@@ -27,7 +27,7 @@ def aside(work: Callable[[], str]) -> str:
             _do(work, writer)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        os.close(writer)
+        close(writer)
     try:
         text = _read(reader)
         if text is None:
@@ -37,7 +37,7 @@ def aside(work: Callable[[], str]) -> str:
         except ChildProcessError:  # user code in the parent waited for "any child" and got ours
             status = 0
     finally:
-        os.close(reader)
+        close(reader)
     if text is None:
         return f"not done within {TIME_MAX:g} s"
     return f"{text}it ended with status {status}" if status else text
