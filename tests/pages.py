@@ -1,8 +1,8 @@
 """A page of the documentation, run: its files are written, its commands typed, their output compared.
 
 A block whose first line is ``# NAME`` is a file. ``console`` blocks are sessions: ``$ command`` and what it must print;
-``...`` stands for anything. A gkore that serves runs on until the page's next one, or its end. Times, process ids and
-the port 8888 are read as what they are in this run.
+``...`` stands for anything. A gkore that serves runs on until the page's next one, or its end, and so does a proxy in
+front of it. Times, process ids and the ports 8888 and 8080 are read as what they are in this run.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,11 +21,18 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 DEADLINE = 30.0
 SHORT = ("--check", "-t", "-h", "--help", "-v", "--version", "--print-config", "create", "routes", "openapi")
+SHORT += ("reload", "stop", "status", "dump", "bench")
 """Words that make gkore answer and end."""
-INSTALL = re.compile(r"(pip|git|docker|podman|systemctl|sudo|apt|cd) ")
+PROXIES = ("nginx", "haproxy")
+"""Programs that run beside gkore, on the port 8080, where a page starts them; without them the page is skipped."""
+TOOLS = ("py-spy", "perf", "wrk", "openssl")
+"""Programs that a machine may lack: what a page does with them is left out there."""
+INSTALL = re.compile(r"(pip|git|docker|podman|systemctl|journalctl|sudo|apt|cd) ")
 """Commands that are for the reader's machine, not for a test's."""
 QUOTED = {"nginx", "ini", "haproxy", "dockerfile", "yaml", "html", "text", "javascript", "toml"}
 """Languages of files for other programs: shown, not run here."""
@@ -83,7 +91,9 @@ class Session:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.port = str(free_port())
+        self.front = str(free_port())
         self.server: subprocess.Popen[bytes] | None = None
+        self.proxy: subprocess.Popen[bytes] | None = None
         self.log = directory / ".log"
         tools = directory / ".bin"
         tools.mkdir()
@@ -95,7 +105,7 @@ class Session:
         self.environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "PATH": f"{tools}:{os.environ['PATH']}",
+            "PATH": f"{tools}:{os.environ['PATH']}:/usr/sbin",
             "CURL_HOME": str(tools),
             "NO_COLOR": "1",
             "COLUMNS": "120",
@@ -103,7 +113,7 @@ class Session:
 
     def run(self, block: Block) -> None:
         """Do what a block is for. AssertionError when it doesn't come out as the page says."""
-        text = block.text.replace("8888", self.port)
+        text = block.text.replace("8888", self.port).replace("8080", self.front)
         if block.file:
             path = self.directory / block.file
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +129,11 @@ class Session:
 
     def type(self, where: str, text: str) -> None:
         for command, output in re.findall(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE):
-            if INSTALL.match(command):
+            tool = command.split()[0]
+            if INSTALL.match(command) or (tool in TOOLS and not shutil.which(tool)):
+                continue
+            if tool in PROXIES:
+                self.pass_on(where, command)
                 continue
             expected = plain(output)
             if command.startswith("gkore") and not set(shlex.split(command)) & set(SHORT):
@@ -158,6 +172,37 @@ class Session:
             late = time.monotonic() > end or self.server.poll() is not None
             assert not late, f"{where}: $ {command}\nlacks {missing}\n{self.log.read_text()}"
             time.sleep(0.02)
+
+    def pass_on(self, where: str, command: str) -> None:
+        """Start a proxy and wait until it accepts connections."""
+        if not shutil.which(command.split()[0], path=self.environment["PATH"]):
+            pytest.skip(f"{where}: {command.split()[0]} is not installed: the page that needs it is NOT tested")
+        self.end_proxy()
+        self.proxy = subprocess.Popen(["/bin/sh", "-c", f"exec {command}"], cwd=self.directory, env=self.environment)
+        end = time.monotonic() + DEADLINE
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", int(self.front)), 1).close()
+                return
+            except OSError:
+                late = time.monotonic() > end or self.proxy.poll() is not None
+                assert not late, f"{where}: $ {command}\nends, or does not listen"
+                time.sleep(0.02)
+
+    def end_proxy(self) -> None:
+        if self.proxy is not None:
+            self.proxy.send_signal(signal.SIGTERM)
+            try:
+                self.proxy.wait(DEADLINE)
+            finally:
+                self.proxy.kill()
+            self.proxy = None
+
+    def close(self) -> None:
+        """Leave nothing running, however the page came out."""
+        if self.server is not None:
+            self.server.kill()
+        self.end_proxy()
 
     def stop(self, traceback: bool = False) -> None:
         """End the running server, if any; it must end well."""

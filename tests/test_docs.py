@@ -24,8 +24,7 @@ def test_every_block_of_a_page_does_what_the_page_says(name: str, tmp_path: Path
             session.run(block)
         session.stop()
     finally:
-        if session.server is not None:
-            session.server.kill()
+        session.close()
 
 
 def test_the_chat_of_the_readme_talks(tmp_path: Path) -> None:
@@ -47,6 +46,32 @@ def test_links_lead_to_files(name: str) -> None:
     prose = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL)
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", prose) if "://" not in link and link[0] != "#"]
     assert [link for link in links if not (page.parent / link.partition("#")[0]).exists()] == []
+
+
+def test_what_pages_quote_of_the_repository_stands_there() -> None:
+    unit = set((ROOT / "etc/gkore.service").read_text().splitlines())
+    (quoted,) = [block for block in blocks(ROOT / "docs/howto/systemd.md") if block.language == "ini"]
+    assert set(quoted.text.splitlines()[1:]) <= unit
+    (image,) = [block for block in blocks(ROOT / "docs/howto/docker.md") if block.language == "dockerfile"]
+    assert image.text.partition("\n")[2] == (ROOT / "examples/docker/Dockerfile").read_text()
+
+
+def test_every_difference_from_kore_names_a_test_that_exists() -> None:
+    page = (ROOT / "docs/kore-differences.md").read_text()
+    rows = [row.strip("|").split("|") for row in page.splitlines() if row.startswith("|")]
+    rows = [row for row in rows if row[-1].strip(" -") not in ("", "Test")]
+    assert len(rows) > 100
+    for row in rows:
+        folder = ROOT
+        for name in re.findall(r"`([^`]+)`", row[-1]):
+            folder = folder if "/" not in name else (ROOT / name).parent
+            path = ROOT / name if "/" in name else folder / name
+            assert path.exists(), f"{row[0].strip()}: there is no {path.relative_to(ROOT)}"
+
+
+def test_every_page_has_its_place_in_the_navigation() -> None:
+    listed = set(re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    assert {str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md")} == listed
 
 
 def test_a_wrong_page_is_noticed(tmp_path: Path) -> None:
