@@ -9,7 +9,7 @@ in its memory, every worker has.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gkore.conf.site import Domain, Server, Site
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 4.2)."""
+CLEARER = {"no certificate assigned": "key values mismatch (it is not even of the certificate's kind)"}
 VERSIONS = {"both": ("TLSv1_2", "TLSv1_3"), "1.2": ("TLSv1_2", "TLSv1_2"), "1.3": ("TLSv1_3", "TLSv1_3")}
 
 
@@ -97,18 +98,39 @@ def refuse(wrong: str) -> None:
 
 def try_key(domain: Domain, chain: bytes) -> str:
     """What is wrong with a domain's key, or with keeping it apart; for a process that is thrown away."""
-    import ssl
-
+    wrong = try_pair(domain)
+    if wrong:
+        return wrong
     try:
-        scratch = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        _try(f"certkey {domain.certkey}", scratch.load_cert_chain, domain.certfile, domain.certkey, _no_password)
         key = openssl.PrivateKey(read(domain.certkey))
         openssl.probe(chain, key)
     except openssl.Unavailable as failure:
         return f"privsep keymgr can't hold the certkey {domain.certkey}: {failure}"
-    except (Refused, ValueError, OSError) as failure:
+    except (ValueError, OSError) as failure:
         return str(failure)
     return ""
+
+
+def try_pair(domain: Domain) -> str:
+    """What is wrong with a domain's certificate and key."""
+    import ssl
+
+    scratch = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        _try(f"certkey {domain.certkey}", scratch.load_cert_chain, domain.certfile, domain.certkey, _no_password)
+    except Refused as refused:
+        return str(refused)
+    return ""
+
+
+def take(site: Site, news: Iterable[Sequence[Any]]) -> None:
+    """Put new pairs into the contexts of this process: place of the domain, chain, and key unless that is elsewhere.
+
+    Handshakes from now on have them; connections and session tickets stay. openssl.Unavailable, ValueError.
+    """
+    for index, chain, key in news:
+        pair = openssl.PrivateKey(key.encode("latin-1")) if key else None
+        openssl.install(site.domains[index].context, chain.encode("latin-1"), pair)
 
 
 def _certificate(path: str) -> None:
@@ -128,7 +150,7 @@ def _try(what: str, function: Any, *arguments: Any) -> None:
         function(*arguments)
     except SSLError as failure:
         reason = (failure.reason or str(failure)).lower().replace("_", " ")
-        raise Refused(f"{what}: {reason}") from None
+        raise Refused(f"{what}: {CLEARER.get(reason, reason)}") from None
     except OSError as failure:
         raise Refused(f"{what}: {failure.strerror or failure}") from None
     except ValueError as failure:

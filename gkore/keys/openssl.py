@@ -163,10 +163,17 @@ def certified(chain: bytes) -> bytes:
         return name_of(key)
 
 
+def kind_of(chain: bytes) -> int:
+    """Which kind of key a chain of certificates (PEM) speaks of. ValueError, Unavailable."""
+    with _certificates(chain) as (first, _), _public(first) as key:
+        return int(library().EVP_PKEY_get_id(key))
+
+
 def install(context: ssl.SSLContext, chain: bytes, key: PrivateKey | None = None) -> None:
     """Serve a chain (PEM) from now on, signed for by ``key`` or, without one, by ``signer``. ValueError, Unavailable.
 
-    New handshakes have it; connections and session tickets stay. The key's kind must be one that can be distant.
+    New handshakes have it; connections and session tickets stay. A chain of another kind of key does not take the
+    place of the one before: OpenSSL has a place for each kind, and the client chooses.
     """
     crypto = library()
     with _certificates(chain) as (first, others), ExitStack() as held:

@@ -146,7 +146,7 @@ class Keymgr:
 
         def live() -> int:
             privileges.apply()
-            keymgr.serve(theirs)
+            keymgr.serve(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, theirs.detach()))
             return 0
 
         try:

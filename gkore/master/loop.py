@@ -2,7 +2,7 @@
 
     SIGTERM, SIGQUIT, SIGINT   drain the workers and stop; a second one stops at once (a daemon ignores SIGINT)
     SIGHUP                     reload: conf, code, certificates, gkore itself (see ``reload``)
-    SIGUSR1                    reopen the log files, here and in the workers
+    SIGUSR1                    reopen the log files, here and in the workers; read certificates and keys again
     SIGUSR2                    write the stacks of all workers' tasks to the log
     SIGTTIN, SIGTTOU           one worker more, one less
     SIGCHLD                    wakes the loop, which looks for ended children on every turn
@@ -34,6 +34,7 @@ from gkore.master.listeners import Listeners
 from gkore.master.metrics import Metrics
 from gkore.master.privileges import Privileges
 from gkore.master.reload import Reload
+from gkore.master.renewal import Renewal
 from gkore.master.status import census
 from gkore.master.watchdog import Watchdog
 from gkore.protocol.slot import Exit
@@ -126,6 +127,7 @@ class Loop:
         self.reload = Reload(fleet, launch, image, self.control, self.metrics)
         self.control.commands = {"reload": self._asked_reload, "stop": self._asked_stop, "status": self._asked_status}
         self.control.commands["dump"] = self._asked_dump
+        self.renewal = Renewal(fleet)
         fleet.private = self._private
         self.actions: dict[signal.Signals, Callable[[signal.Signals], object]] = {
             signal.SIGTERM: self._stop,
@@ -244,6 +246,7 @@ class Loop:
     def _reopen(self, _: signal.Signals) -> None:
         reopen_log()
         self.fleet.signal(signal.SIGUSR1)
+        self.renewal.begin()
 
     def _resize(self, number: signal.Signals) -> None:
         try:

@@ -40,6 +40,9 @@ class Kind(IntEnum):
     """Worker to workers: a websocket frame, encoded once."""
     WORN = 7
     """Worker to master: it has served enough (``max_requests``, ``worker_rss_max``) and wants a successor; says why."""
+    CERTIFICATES = 8
+    """Master to worker: certificates that were read again, and their keys unless those are the key manager's; see
+    ``conf.certificates.take``."""
     ACME = 16
     """Between the master and the process that gets certificates; see ``protocol.commission``."""
 

@@ -10,6 +10,7 @@ A second SIGTERM, SIGINT or SIGQUIT ends a drain at once.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from contextlib import suppress
@@ -22,7 +23,7 @@ from gevent._hub_local import get_hub_if_exists
 from gevent.event import Event
 
 from gkore import log
-from gkore.conf.certificates import speaks_tls
+from gkore.conf.certificates import speaks_tls, take
 from gkore.protocol.bus import Envelope, Kind
 from gkore.protocol.counters import BEAT_TIME, Cell, Stage
 from gkore.protocol.slot import Exit
@@ -106,6 +107,7 @@ class Worker:
             self.bus.receivers[Kind.OBJECT] = Inbox(onmsg).heard
         self._listen()
         self.bus.receivers[Kind.DRAIN] = self._drained
+        self.bus.receivers[Kind.CERTIFICATES] = self._certified
         self.pulse = pulse = Pulse(
             self.fleet, self.counters, self.application.settings, self.bus, self.planner.observation
         )
@@ -228,6 +230,9 @@ class Worker:
         if self.reason == "stop" and not self.told:
             self._tell(signal.SIGTERM)  # as in Kore, whose parent forwards the signal itself
         self.stopping.set()
+
+    def _certified(self, envelope: Envelope) -> None:
+        take(self.application.site, json.loads(envelope.payload))
 
     def _orphaned(self) -> None:
         log.error("the master is gone: stopping")

@@ -18,6 +18,11 @@ serial = serial
 [any]
 commonName = supplied
 """
+KINDS = {
+    "ec": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"],
+    "rsa": ["-newkey", "rsa:2048"],
+    "ed25519": ["-newkey", "ed25519"],
+}
 
 
 class Authority:
@@ -33,17 +38,18 @@ class Authority:
     def _run(self, *words: object) -> None:
         subprocess.run(["openssl", *map(str, words)], cwd=self.directory, check=True, capture_output=True)
 
-    def _make(self, name: str, cert: Path, key: Path, extension: str, above: Authority | None) -> None:
+    def _make(
+        self, name: str, cert: Path, key: Path, extension: str, above: Authority | None, kind: str = "ec"
+    ) -> None:
         signed = ["-CA", above.cert, "-CAkey", above.key] if above else []
-        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
         subject = ["-subj", f"/CN={name}", "-addext", extension]
-        self._run("req", "-x509", *curve, "-keyout", key, "-out", cert, "-days", 30, *subject, *signed)
+        self._run("req", "-x509", *KINDS[kind], "-nodes", "-keyout", key, "-out", cert, "-days", 30, *subject, *signed)
 
-    def issue(self, name: str, file: str = "") -> tuple[Path, Path]:
+    def issue(self, name: str, file: str = "", kind: str = "ec") -> tuple[Path, Path]:
         """A certificate for a host or a client, and its key."""
         cert, key = self.directory / f"{file or name}.pem", self.directory / f"{file or name}.key"
         alternative = f"subjectAltName=DNS:{name}"
-        self._make(name, cert, key, alternative, self)
+        self._make(name, cert, key, alternative, self, kind)
         return cert, key
 
     def revoke(self, cert: Path) -> Path:
