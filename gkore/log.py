@@ -13,6 +13,7 @@ import os
 import sys
 import syslog
 import time
+from posix import close  # os.close, once patched, stats first, and closes later what is no regular file
 from traceback import format_exception
 
 ERR, NOTICE, INFO = syslog.LOG_ERR, syslog.LOG_NOTICE, syslog.LOG_INFO
@@ -37,7 +38,7 @@ class Log:
         """Append to ``path`` from now on; opened again under the same name after a rotation. OSError as open(2)."""
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         if self.path and self.descriptor is not None and self.descriptor > 2:
-            os.close(self.descriptor)
+            close(self.descriptor)
         self.path, self.descriptor, self.journal = path, descriptor, False
 
     def to_syslog(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from posix import close  # os.close, once patched, stats first, and closes later what is no regular file
 
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 STDOUT = "-"
@@ -42,7 +43,7 @@ class LogFile:
             with suppress(PermissionError):
                 os.fchown(descriptor, old.st_uid, old.st_gid)
         os.dup2(descriptor, self.descriptor, inheritable=False)
-        os.close(descriptor)
+        close(descriptor)
 
     def give(self, user: int, group: int) -> None:
         """Let another user write to it. OSError as fchown(2)."""

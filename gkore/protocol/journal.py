@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator, Sequence
-from posix import close  # not os.close: once the standard library is patched, that name closes later, and on a hub
+from posix import close  # os.close, once patched, stats first, and closes a memory file later
 from typing import Any
 
 PAGE = 65536

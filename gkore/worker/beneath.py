@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from posix import close  # os.close, once patched, stats first, and closes later what is no regular file
 
 from gkore import log
 
@@ -52,15 +53,15 @@ class Root:
         try:
             for step in steps[:-1]:
                 below = os.open(step, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
-                os.close(at)
+                close(at)
                 at = below
             only = os.O_DIRECTORY if name.endswith(b"/") else 0
             return os.open(steps[-1] if steps else b".", FLAGS | only | os.O_NOFOLLOW, dir_fd=at)
         finally:
-            os.close(at)
+            close(at)
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        close(self._descriptor)
 
 
 def openat2(directory: int, name: bytes) -> int:
@@ -79,11 +80,11 @@ def has_openat2() -> bool:
     """Whether the kernel has openat2 and lets us call it."""
     here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.close(openat2(here, b"."))
+        close(openat2(here, b"."))
     except OSError as failure:
         if failure.errno in (errno.ENOSYS, errno.EPERM):
             log.notice("this kernel has no openat2: symbolic links below filemaps are not followed")
             return False
     finally:
-        os.close(here)
+        close(here)
     return True

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
+from posix import close  # os.close, once patched, stats first, and closes later what is no regular file
 from secrets import token_hex
 
 import gevent
@@ -91,7 +92,7 @@ class Stored:
     def close(self) -> None:
         """Forget the file; a second call does nothing."""
         if self.descriptor >= 0:
-            os.close(self.descriptor)
+            close(self.descriptor)
             self.descriptor = -1
         if self.name:
             with suppress(OSError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from posix import close  # os.close, once patched, stats first, and closes later what is no regular file
 from typing import NamedTuple
 
 from gkore import log
@@ -63,7 +64,7 @@ class File:
         if stamp.size <= SMALL:
             self.content = os.pread(descriptor, SMALL + 1, 0)
             self.size = len(self.content)
-            os.close(descriptor)
+            close(descriptor)
             self.descriptor = -1
 
     @property
@@ -72,7 +73,7 @@ class File:
 
     def __del__(self) -> None:
         if self.descriptor >= 0:
-            os.close(self.descriptor)
+            close(self.descriptor)
 
 
 Key = tuple[Root, bytes, str]
@@ -101,7 +102,7 @@ class Files:
                 file = File(name, os.dup(descriptor), stamp, coding)
                 self._keep(key, file)
         finally:
-            os.close(descriptor)
+            close(descriptor)
         file.checked = now
         if not coding:
             codings = tuple(one for one in CODINGS if self._has(root, file, one, now))

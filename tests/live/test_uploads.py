@@ -18,6 +18,9 @@ APP = """
 import json
 import os
 import kore
+from gkore.worker.beneath import Root
+from gkore.worker.body import unnamed
+from gkore.worker.files import File, stamped
 
 def upload(req):
     req.populate_multi()
@@ -63,6 +66,30 @@ async def waiting(req):
     kore.log(kore.LOG_INFO, f"waiting with {req.body_path}")
     await kore.suspend(1_000_000)
 
+def closing(req):
+    # Which of our files are still open right after they were let go.
+    kept = []
+    def open_after(name, descriptor):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            return
+        kept.append(name)
+    stored = unnamed("bodies")
+    descriptor = stored.descriptor
+    stored.close()
+    open_after("body", descriptor)
+    root = Root(".")
+    descriptor = root.open(b"log")
+    file = File(b"log", os.dup(descriptor), stamped(os.fstat(descriptor))._replace(size=10**6), "")
+    descriptor = file.descriptor
+    del file
+    open_after("file", descriptor)
+    descriptor = root._descriptor
+    root.close()
+    open_after("root", descriptor)
+    req.response(200, " ".join(kept))
+
 def rss(req):
     with open("/proc/self/statm") as statm:
         req.response(200, str(int(statm.read().split()[1]) * 4096))
@@ -85,6 +112,7 @@ domain * {
     static /raising raising
     static /waiting waiting
     static /rss rss
+    static /closing closing
     static /form form
     params post /upload {
         validate text v_any
@@ -221,6 +249,11 @@ def test_a_client_that_leaves_while_it_is_served_leaves_nothing(up: Server) -> N
     assert left(up)
     client.close()
     nothing_is_left(up)
+
+
+def test_files_are_closed_at_once(up: Server) -> None:
+    """Not at a later turn of the hub, as the patched os.close does with what is no regular file."""
+    assert up.get("/closing").text == ""
 
 
 def test_large_uploads_stay_out_of_memory(up: Server, tmp_path: Path) -> None:
