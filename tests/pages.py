@@ -201,7 +201,11 @@ class Session:
     def close(self) -> None:
         """Leave nothing running, however the page came out."""
         if self.server is not None:
-            self.server.kill()
+            self.server.send_signal(signal.SIGTERM)  # its database must be told to end, too
+            try:
+                self.server.wait(10)
+            finally:
+                self.server.kill()
         self.end_proxy()
 
     def stop(self, traceback: bool = False) -> None:

@@ -163,16 +163,17 @@ def test_mistakes_of_the_conf_are_raised() -> None:
         Client("domain * {\n\tfrobnicate\n}\n")
 
 
-def test_hooks_of_a_worker_run(tmp_path: Path) -> None:
+def test_hooks_of_parent_and_worker_run(tmp_path: Path) -> None:
     path = tmp_path / "hooked.py"
     path.write_text(
         "import kore\nsaid = []\ndef kore_worker_configure(): said.append('up')\n"
         "def kore_worker_teardown(): said.append('down')\nkore.domain('*')\n"
+        "def kore_parent_teardown(): said.append('over')\n"
     )
     with Client(path) as client:
         said = client.application.modules[0].said
         assert said == ["up"]
-    assert said == ["up", "down"]
+    assert said == ["up", "down", "over"]
 
 
 def test_the_fixtures_in_a_project_of_their_own(pytester: pytest.Pytester, script: Path) -> None:

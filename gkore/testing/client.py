@@ -99,10 +99,13 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End the application as the end of a worker would: koreapp.workerstop, kore_worker_teardown."""
+        """End the application as a server's stop would: kore_worker_teardown, then kore_parent_teardown."""
         from gkore.worker.indoors import forget_modules
 
         self._worker.leave()
+        hook = self.application.hook("parent_teardown")
+        if hook is not None:
+            hook()
         if self.application in _open:
             forget_modules(self.application)
             _open.remove(self.application)

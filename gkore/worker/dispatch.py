@@ -171,6 +171,7 @@ def deliver(request: Request) -> None:
     inlet = request.inlet
     while inlet and not request.answered and not request.connection.lost:
         if run_one(plan.on_body_chunk, request, inlet.popleft()) != True:  # noqa: E712  1, RESULT_OK, is meant too
+            lines.error(f"on_body_chunk for {request.path} did not return True: the client gets 500")
             request.fail(500)
 
 

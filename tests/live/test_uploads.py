@@ -368,6 +368,7 @@ def test_a_hook_that_does_not_want_more_ends_the_request(hooked: Server) -> None
             head = f"POST /hooked/stop HTTP/1.1\r\nhost: a\r\n{header}: 1\r\ncontent-length: 9\r\n\r\n"
             client.sendall(head.encode() + b"abc")
             assert everything(client).startswith(b"HTTP/1.1 500")
+    hooked.says("on_body_chunk for /hooked/stop did not return True: the client gets 500")
 
 
 def test_on_free_runs_for_a_client_that_left(hooked: Server) -> None:
