@@ -163,6 +163,12 @@ SETTINGS = (
         "Confine workers to the system calls of a web application; implied by koreapp.seccomp.", since="gkore"),
     setting("seccomp_tracing", YES_NO, False,
         "Note forbidden system calls in the kernel's log instead of ending the worker.", since="4.0"),
+    setting("landlock", YES_NO, False,
+        "Let workers reach only the files that a web application needs.", since="gkore"),
+    listing("landlock_read", kinds.PATH_WORD, "path",
+        "What workers may read besides, with `landlock yes`.", since="gkore"),
+    listing("landlock_write", kinds.PATH_WORD, "path",
+        "What workers may read and write besides, with `landlock yes`.", since="gkore"),
     setting("task_threads", number(0, 255), 2, "Threads for tasks of C modules: accepted, without effect."),
     # TLS
     setting("tls_version", choice("both", "1.3", "1.2"), "both", "The versions of TLS to speak."),

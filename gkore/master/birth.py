@@ -47,6 +47,7 @@ def bear(
     def live() -> int:
         try:
             _pin(application, slot.number)
+            slot.memory = _opened("/proc/self/statm")  # behind a chroot there may be no /proc
             privileges.apply()
         except OSError:
             log.exception(f"worker {slot.number} can't give up its privileges")
@@ -98,6 +99,13 @@ def _shed(name: str, strange: Iterable[Closable]) -> None:
     setproctitle(f"gkore [{name}]")
     for sock in strange:
         sock.close()
+
+
+def _opened(path: str) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 def reopen_log() -> None:

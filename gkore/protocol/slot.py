@@ -56,6 +56,8 @@ class Slot:
     """Where lines of access logs wait; None where there are no logs."""
     keys: Any = None
     """A channel to the key manager, when private keys are kept there."""
+    memory: int | None = None
+    """A descriptor of /proc/self/statm, opened while the worker can still see it."""
     latency: Latency | None = None
     """Where it counts how long handlers take; None when nobody wants to know."""
     neighbours: dict[int, list[Listener]] = field(default_factory=dict)

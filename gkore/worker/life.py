@@ -24,10 +24,11 @@ from gevent.event import Event
 
 from gkore import log
 from gkore.conf.certificates import speaks_tls, take
+from gkore.errors import StartError
 from gkore.protocol.bus import Envelope, Kind
 from gkore.protocol.counters import BEAT_TIME, Cell, Stage
 from gkore.protocol.slot import Exit
-from gkore.worker import broadcast, bus, cluster, errorpage, failures, signer, stacks, tasks, traps
+from gkore.worker import broadcast, bus, cluster, errorpage, failures, landlock, signer, stacks, tasks, traps
 from gkore.worker.acceptor import Acceptor
 from gkore.worker.accesslog import AccessLog
 from gkore.worker.broadcast import Audience
@@ -63,6 +64,8 @@ def run(application: Application, slot: Slot) -> int:
     worker = Worker(application, slot)
     try:
         worker.boot()
+    except StartError:
+        raise  # in words already
     except BaseException as failure:
         log.exception(f"worker {slot.number} failed to start: {failure!r}", failure)
         return Exit.BOOT
@@ -108,9 +111,7 @@ class Worker:
         self._listen()
         self.bus.receivers[Kind.DRAIN] = self._drained
         self.bus.receivers[Kind.CERTIFICATES] = self._certified
-        self.pulse = pulse = Pulse(
-            self.fleet, self.counters, self.application.settings, self.bus, self.planner.observation
-        )
+        self.pulse = pulse = Pulse(self.fleet, self.slot, self.application.settings, self.bus, self.planner.observation)
         for seconds, callback in ((1.0, self._tick), (BEAT_TIME, pulse.beat)):
             timer = hub.loop.timer(seconds, seconds)
             timer.start(callback)
@@ -121,6 +122,7 @@ class Worker:
         if self.application.settings.deployment in ("dev", "development"):
             failures.show = errorpage.answer
         settings = self.application.settings
+        landlock.confine(self.application)
         confine(settings.seccomp, settings.seccomp_tracing, self.application.hook("seccomp"))
         self._configure()
         tasks.begin()

@@ -13,6 +13,7 @@ from typing import Any
 
 from gkore.protocol.bus import Kind
 from gkore.protocol.counters import BEAT_TIME, Cell
+from gkore.protocol.slot import Slot
 from gkore.worker.bus import BusEnd
 from gkore.worker.observation import Observation
 from gkore.worker.service import Fleet
@@ -26,11 +27,9 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 class Pulse:
     """Called every BEAT_TIME seconds."""
 
-    def __init__(
-        self, fleet: Fleet, counters: memoryview, settings: Any, bus: BusEnd, observation: Observation
-    ) -> None:
+    def __init__(self, fleet: Fleet, slot: Slot, settings: Any, bus: BusEnd, observation: Observation) -> None:
         self._fleet = fleet
-        self._counters = counters
+        self._counters = slot.counters
         self._bus = bus
         self._observation = observation
         self._requests_max = round(settings.max_requests * (1 - JITTER * random.random()))
@@ -40,7 +39,7 @@ class Pulse:
         self._beats = 0
         self._requests = 0
         self._expected = monotonic()
-        self._memory = _opened("/proc/self/statm")
+        self._memory = slot.memory
 
     def beat(self) -> None:
         fleet, counters = self._fleet, self._counters
@@ -77,14 +76,7 @@ class Pulse:
         self._bus.send(Kind.WORN, payload=why.encode())
 
     def rss(self) -> int:
-        """Resident bytes, as of now; in a chroot without /proc the most that there ever were."""
+        """Resident bytes, as of now; where no /proc is mounted the most that there ever were."""
         if self._memory is None:
             return getrusage(RUSAGE_SELF).ru_maxrss * 1024
         return int(os.pread(self._memory, 200, 0).split()[1]) * PAGE
-
-
-def _opened(path: str) -> int | None:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from server import Server, until
+from server import REPOSITORY, Server, until
 
 Start = Callable[..., Server]
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -97,6 +100,35 @@ def test_a_chroot_hides_the_rest(server: Start, tmp_path: Path) -> None:
     assert found["/etc/passwd"] == found["/../etc/passwd"] == "FileNotFoundError 2"
 
 
+PEAK = """
+import resource
+import kore
+
+def peak(req):
+    block = bytearray(200_000_000)
+    block[::4096] = b"x" * len(block[::4096])
+    del block
+    req.response(200, str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024).encode())
+"""
+
+
+@ROOT_ONLY
+def test_in_a_chroot_memory_is_what_is_used_now(server: Start, tmp_path: Path) -> None:
+    jail = tmp_path / "jail"
+    jail.mkdir()
+    up = server(f"root {jail}\ndomain * {{\n    route /peak peak\n}}\n", app=PEAK, workers=1)
+    peak = int(up.get("/peak").text)
+    assert peak > 200_000_000
+
+    def used() -> tuple[int, int]:
+        command = [sys.executable, "-m", "gkore", "status", "--json"]
+        env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        [worker] = json.loads(subprocess.check_output(command, cwd=up.directory, env=env))["workers"]
+        return worker["requests"], worker["rss"]
+
+    until(lambda: used()[0] == 1 and 0 < used()[1] < peak - 100_000_000, lambda: f"{used()} beside {peak}")
+
+
 def test_the_sandbox_lets_an_application_work(server: Start) -> None:
     up = server(f"seccomp yes\n{CONF}", app=APP)
     found = json.loads(up.get("/work").body)
@@ -146,3 +178,94 @@ def test_rules_of_the_application_come_first(server: Start) -> None:
     found = json.loads(up.get("/work").body)
     assert (found["kept"], found["file"]) == ("OSError 28", "OSError 30")
     assert re.search(r"system call 'no_such_call' does not exist", up.log())
+
+
+LANDLOCK = ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1) > 0
+NEEDS_LANDLOCK = pytest.mark.skipif(not LANDLOCK, reason="this kernel has no Landlock")
+REACH = """
+import json
+import subprocess
+import kore
+
+def tried(action):
+    try:
+        return str(action())
+    except OSError as failure:
+        return f"{type(failure).__name__} {failure.errno}"
+
+def reach(req):
+    found = {}
+    for path in req.body.decode().split():
+        found[f"read {path}"] = tried(lambda: open(path).read())
+        found[f"write {path}"] = tried(lambda: open(path, "a").write("x"))
+    req.response(200, json.dumps(found).encode())
+
+async def child(req):
+    proc = kore.proc(f"/bin/cat {req.body.decode()}")
+    said = b""
+    while piece := await proc.recv(1000):
+        said += piece
+    await proc.reap()
+    req.response(200, repr(said).encode())
+
+def late(req):
+    import socket
+    import sqlite3  # from the standard library, not imported so far
+    import beside
+    req.response(200, f"{beside.NAME} {socket.getaddrinfo('localhost', 80)[0][4][0]}".encode())
+"""
+LANDLOCK_CONF = """landlock yes
+landlock_read {0}/readable
+landlock_write {0}/writable
+domain * {{
+    accesslog {0}/logs/access.log
+    route /reach reach
+    route /child child
+    route /late late
+    filemap /files/ {0}/files
+}}
+"""
+
+
+def landlocked(server: Start, directory: Path, more: str = "") -> Server:
+    for name in ("readable", "writable", "logs", "files", "private"):
+        (directory / name).mkdir()
+        (directory / name / "file").write_text(name)
+    return server(f"{more}{LANDLOCK_CONF.format(directory)}", app=REACH, workers=1)
+
+
+@NEEDS_LANDLOCK
+def test_landlock_keeps_a_handler_from_what_it_does_not_need(server: Start, tmp_path: Path) -> None:
+    up = landlocked(server, tmp_path)
+    (up.directory / "key.pem").write_text("the key")
+    names = [f"{tmp_path}/{name}/file" for name in ("readable", "writable", "logs", "files", "private")]
+    others = ["kore.conf", "key.pem", "app.py", f"/proc/{up.pid}/environ", "/etc/shadow"]
+    found = json.loads(up.get("/reach", "POST", body=" ".join((*names, *others)).encode()).body)
+    allowed = {name for name, outcome in found.items() if outcome != "PermissionError 13"}
+    assert allowed == {
+        f"read {names[0]}",
+        f"read {names[1]}",
+        f"write {names[1]}",
+        f"read {names[2]}",
+        f"write {names[2]}",
+        f"read {names[3]}",
+        "read app.py",
+    }
+    assert up.get("/files/file").text == "files"
+    assert (tmp_path / "logs/access.log").exists()
+
+
+@NEEDS_LANDLOCK
+def test_landlock_holds_for_what_a_handler_starts(server: Start, tmp_path: Path) -> None:
+    up = landlocked(server, tmp_path)
+    assert up.get("/child", "POST", body=f"{tmp_path}/readable/file".encode()).text == "b'readable'"
+    assert "Permission denied" in up.get("/child", "POST", body=f"{tmp_path}/private/file".encode()).text
+
+
+@NEEDS_LANDLOCK
+def test_under_landlock_and_seccomp_an_application_works(server: Start, tmp_path: Path) -> None:
+    up = landlocked(server, tmp_path, "seccomp yes\n")
+    (up.directory / "beside.py").write_text("NAME = 'beside'\n")
+    up.reload()  # a module that is new needs new rules
+    assert up.get("/late").text in ("beside 127.0.0.1", "beside ::1")
+    assert up.get("/child", "POST", body=f"{tmp_path}/readable/file".encode()).text == "b'readable'"
