@@ -133,6 +133,10 @@ class Launch:
             workers = f"{accepting} worker{'s' if accepting != 1 else ''}"
             log.notice(f"listening on {self._url(address)} (server {address.server.name}, {workers})")
 
+    def urls(self) -> list[str]:
+        """Where it listens."""
+        return [self._url(address) for address in self.listeners.addresses]
+
     def _url(self, address: Address) -> str:
         if address.bind.path:
             return str(address.bind)

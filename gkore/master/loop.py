@@ -24,6 +24,7 @@ from gkore import log
 from gkore.conf.application import Application
 from gkore.errors import StartError
 from gkore.master import notify, succession
+from gkore.master.banner import greet
 from gkore.master.birth import RunWorker, reopen_log
 from gkore.master.children import Child
 from gkore.master.control import Client, Control
@@ -218,10 +219,13 @@ class Loop:
                 sources[descriptor].act(events)
 
     def _announce(self) -> None:
+        first = not self.fleet.started and self.image.heritage is None
         self.fleet.started = True
         count = self.fleet.wanted
         text = f"ready: {count} worker{'s' if count != 1 else ''}, pid {os.getpid()}"
         log.notice(text)
+        if first:
+            greet(self.launch.urls(), count, self.image.relief is not None)
         notify.ready(text)
         self.launch.daemon.report(Exit.OK)
         self.control.answer(0, text)
