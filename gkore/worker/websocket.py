@@ -135,6 +135,8 @@ class Websocket(Outbox):
         if reader.closing:
             self.ending = self.ending or self.clock.now or 1
             if reader.finished and not (last or self.deaf) and (self.pending or self.task is not None):
+                if self._reading is not None:
+                    self._reading.wake()
                 return  # what came before the client's Close is served before we answer it
             self.over = True
             self.audience.leave(self)

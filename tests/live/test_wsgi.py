@@ -265,9 +265,13 @@ def test_websockets_as_gevent_websocket_offers_them(server, tmp_path):
         assert client.close_code == 1011
     with connect(url) as client:
         client.recv(DEADLINE)
+        client.close(4001)
+        assert client.close_code == 4001
+    with connect(url) as client:
+        client.recv(DEADLINE)
         client.send("many")
         assert [len(client.recv(DEADLINE)) for _ in range(1000)] == [10_000] * 1000
-    until(lambda: up.get("/closed").body == b"2", "the ends of two conversations")
+    until(lambda: up.get("/closed").body == b"3", "the ends of three conversations")
 
 
 FLASK = """
