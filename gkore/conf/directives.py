@@ -16,7 +16,7 @@ from gkore.conf.kinds import BIT, CARRIER, PATH, TEXT, YES_NO, choice, number
 from gkore.conf.row import Argument, Context, Row, listing, option, row, setting
 
 U16, U32, U63 = 2**16 - 1, 2**32 - 1, 2**63 - 1
-ACME, KEYS = "ACME", "keys apart from code"
+ACME = "ACME"
 
 
 def usable_cpus() -> int:
@@ -55,8 +55,8 @@ STRUCTURE = (
     row("root", "top privsep", "directory:place",
         "The directory that a process is confined to; at the top: the workers.", aliases=("chroot",)),
     row("skip", "privsep", "chroot...", "What this process does not do.", since="4.2"),
-    row("keymgr_runas", "top", "user", "As runas in `privsep keymgr`.", later=KEYS),
-    row("keymgr_root", "top", "directory:place", "As root in `privsep keymgr`.", later=KEYS),
+    row("keymgr_runas", "top", "user", "As runas in `privsep keymgr`."),
+    row("keymgr_root", "top", "directory:place", "As root in `privsep keymgr`."),
     row("acme_runas", "top", "user", "As runas in `privsep acme`.", since="4.0", later=ACME),
     row("acme_root", "top", "directory:place", "As root in `privsep acme`.", since="4.0", later=ACME),
     # validators and authentication

@@ -59,6 +59,7 @@ def census(fleet: Fleet) -> dict[str, Any]:
         "generation": fleet.generation,
         "restarts": fleet.restarts,
         "requests": fleet.past[Cell.REQUESTS] + sum(worker["requests"] for worker in workers),
+        "keymgr": {"pid": fleet.keymgr.pid, "keys": fleet.keymgr.keys} if fleet.keymgr else None,
         "workers": workers,
     }
 
