@@ -21,7 +21,6 @@ from gkore.conf.application import Application, adopt
 from gkore.conf.assembly import assemble, summary
 from gkore.conf.completion import completion
 from gkore.conf.diagnostics import Wrong, nearest, report
-from gkore.conf.inspection import unprotected
 from gkore.conf.kinds import number, split_address
 from gkore.conf.manpage import command_page, conf_page
 from gkore.conf.openapi import openapi
@@ -328,9 +327,7 @@ def open_log(application: Application) -> None:
 
 
 def advise(application: Application) -> None:
-    """Say what is allowed but unwise or without effect. StartError for a protection that can't be given."""
-    for text in unprotected(application):
-        raise StartError(text)
+    """Say what is allowed but unwise or without effect."""
     for place, name, feature in application.unbuilt:
         log.notice(f"{place}: {name} is not in effect yet ({feature})")
     if os.geteuid() == 0 and not application.no_runas and not application.site.privsep("worker").runas:

@@ -95,7 +95,24 @@ def table(found: dict[str, Any]) -> str:
     if keymgr:
         what = f"pid {keymgr['pid']}, {keymgr['keys']} keys" if keymgr["pid"] else "not running, see the log"
         lines.append(f"key manager: {what}")
-    return "\n".join((*lines, *map(row, found["workers"])))
+    return "\n".join((*lines, *map(row, found["workers"]), *certificates(found["certificates"])))
+
+
+def certificates(found: list[dict[str, Any]]) -> list[str]:
+    """A table of the domains with TLS, when there are any."""
+    if not found:
+        return []
+    width = max(len(one["domain"]) for one in found)
+    lines = ["", f"{'DOMAIN':<{width}} {'CERTIFICATE UNTIL':<20} {'NEXT TRY':<20} LAST FAILURE"]
+    for one in found:
+        until = stamp(one["until"]) if one["until"] else "placeholder"
+        trouble = f"{one['failure']} ({one['failures']} in a row)" if one["failures"] else "-"
+        lines.append(f"{one['domain']:<{width}} {until:<20} {stamp(one['renewal']):<20} {trouble}")
+    return lines
+
+
+def stamp(moment: float | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(moment)) if moment else "-"
 
 
 def row(one: dict[str, Any]) -> str:

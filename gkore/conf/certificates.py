@@ -36,7 +36,7 @@ def make_contexts(site: Site, settings: Any) -> Iterable[tuple[Domain, str]]:
     """Give every domain with certificates its context; those whose files are wrong come back with what is wrong."""
     known: dict[tuple[Any, ...], ssl.SSLContext] = {}
     for domain in site.domains:
-        if not (domain.certfile and domain.certkey):
+        if domain.acme or not (domain.certfile and domain.certkey):
             continue
         verify = (domain.client_verify, domain.client_crl, domain.client_verify_depth)
         key = (domain.certfile, domain.certkey, *verify)

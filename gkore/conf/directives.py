@@ -16,7 +16,6 @@ from gkore.conf.kinds import BIT, CARRIER, PATH, TEXT, YES_NO, choice, number
 from gkore.conf.row import Argument, Context, Row, listing, option, row, setting
 
 U16, U32, U63 = 2**16 - 1, 2**32 - 1, 2**63 - 1
-ACME = "ACME"
 
 
 def usable_cpus() -> int:
@@ -57,8 +56,8 @@ STRUCTURE = (
     row("skip", "privsep", "chroot...", "What this process does not do.", since="4.2"),
     row("keymgr_runas", "top", "user", "As runas in `privsep keymgr`."),
     row("keymgr_root", "top", "directory:place", "As root in `privsep keymgr`."),
-    row("acme_runas", "top", "user", "As runas in `privsep acme`.", since="4.0", later=ACME),
-    row("acme_root", "top", "directory:place", "As root in `privsep acme`.", since="4.0", later=ACME),
+    row("acme_runas", "top", "user", "As runas in `privsep acme`.", since="4.0"),
+    row("acme_root", "top", "directory:place", "As root in `privsep acme`.", since="4.0"),
     # validators and authentication
     row("validator", "top", "name regex|function expression",
         "A named check: `regex EXPRESSION` (searched: anchor it yourself) or `function NAME`."),
@@ -73,7 +72,7 @@ STRUCTURE = (
         "The server of this domain; not needed when there is only one.", since="4.0"),
     row("certfile", "domain", "file:pem", "The certificate chain, PEM."),
     row("certkey", "domain", "file:pem", "The private key, PEM."),
-    row("acme", "domain", "yes|no", "Get the certificate by ACME.", since="4.0", later=ACME),
+    row("acme", "domain", "yes|no", "Get the certificate by ACME (Let's Encrypt), and renew it.", since="4.0"),
     row("client_verify", "domain", "ca [crl]", "Ask clients for a certificate signed by one of these."),
     row("client_verify_depth", "domain", "depth", "The longest chain of a client's certificate; default 1."),
     row("accesslog", "domain", "file:log", "Log every request of this domain; - is stdout."),
@@ -175,9 +174,14 @@ SETTINGS = (
     setting("tls_cipher", TEXT, "", "Ciphers, in OpenSSL's notation."),
     setting("tls_dhparam", kinds.FILE, "", "Diffie-Hellman parameters, PEM; not needed."),
     setting("rand_file", PATH, "", "A seed for random numbers: accepted, without effect (the kernel's are used)."),
-    setting("acme_email", kinds.WORD, "", "Whom the ACME provider may write to.", since="4.0", later=ACME),
-    setting("acme_provider", kinds.WORD, "https://acme-v02.api.letsencrypt.org/directory",
-        "The ACME directory.", since="4.0", later=ACME),
+    setting("acme_email", kinds.WORD, "", "Whom the ACME provider may write to.", since="4.0"),
+    setting("acme_provider", kinds.HTTPS, "https://acme-v02.api.letsencrypt.org/directory",
+        "The directory of the CA that gives certificates to `acme yes`.", since="4.0"),
+    setting("acme_ca", kinds.FILE, "",
+        "Who vouches for the provider itself, PEM; default: the system's authorities.", since="gkore"),
+    setting("acme_directory", PATH, "acme",
+        "Where keys and certificates of `acme yes` are; relative to root in `privsep acme` or $STATE_DIRECTORY.",
+        since="gkore"),
     # HTTP
     setting("http_header_max", number(1, U16), 8192, "Bytes of request line and headers; Kore's default is 4096."),
     setting("http_headers_max", number(1, 10000), 100, "Headers of a request; Kore keeps 23.", since="gkore"),

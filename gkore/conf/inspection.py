@@ -9,6 +9,7 @@ from dataclasses import replace
 from gkore.conf import declarations
 from gkore.conf.application import Application
 from gkore.conf.certificates import make_contexts
+from gkore.conf.commissions import commissions
 from gkore.conf.diagnostics import Mistake, nearest
 from gkore.conf.kinds import unknown_user
 from gkore.conf.site import Domain, Filemap, Place, Privsep, Server
@@ -23,6 +24,7 @@ def inspect(application: Application) -> Iterator[Mistake]:
             yield from files(application, filemap)
         if not application.is_spoiled(domain):
             yield from certificates(application, domain)
+    yield from commissions(application)
     for domain, wrong in make_contexts(application.site, application.settings):
         yield application.mistake(domain.place, wrong, "a certificate chain and its key, unencrypted, as PEM files")
     for server in application.site.servers.values():
@@ -32,13 +34,6 @@ def inspect(application: Application) -> Iterator[Mistake]:
         yield from bus(application)
     for privsep in application.site.privseps.values():
         yield from process(application, privsep)
-
-
-def unprotected(application: Application) -> Iterator[str]:
-    """What the site relies on for its safety and gkore can't give yet: to serve it without would betray it."""
-    for domain in application.site.domains:
-        if domain.acme and not domain.certfile:
-            yield f"{domain.place}: domain {domain.name} is to get its certificate by ACME, which is not built yet"
 
 
 def settle(application: Application) -> Iterator[Mistake]:
@@ -110,7 +105,7 @@ def files(application: Application, filemap: Filemap) -> Iterator[Mistake]:
 
 def certificates(application: Application, domain: Domain) -> Iterator[Mistake]:
     """Kore 4 refuses a TLS server's domain without both files; Kore 3.3 one with only one of them."""
-    if bool(domain.certfile) != bool(domain.certkey):
+    if bool(domain.certfile) != bool(domain.certkey) and not domain.acme:
         missing = "certkey" if domain.certfile else "certfile"
         yield application.mistake(
             domain.place, f"incomplete TLS setup for '{domain.name}'", f"{missing} FILE in this block"

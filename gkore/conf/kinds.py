@@ -267,6 +267,7 @@ CARRIER = Kind("redis://HOST[:PORT], rediss://HOST, unix:///SOCKET or postgres D
 TEXT = Kind("text", str, free=True, literal=True, label="text")
 REST = Kind("the rest of the line", str, free=True, literal=True)
 WORD = matching(r"\S+", "a word")
+HTTPS = matching(r"https://[^\s/]+(/\S*)?", "a URL that begins with https://")
 NAME = matching(r"[^\s{}#]+", "a name", 253)
 FUNCTION_NAME = matching(FUNCTION.pattern, "the name of a Python function, or object.method")
 DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"

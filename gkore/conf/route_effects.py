@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -50,9 +49,7 @@ def certkey(reading: Reading, statement: Statement) -> None:
 
 def acme(reading: Reading, statement: Statement) -> None:
     made = reading.block.thing
-    made.acme = statement["yes|no"]
-    if made.acme and re.search(r"[*?\[]", made.name):
-        reading.report(statement.mistake("yes|no", "ACME gives no certificates for patterns", "a domain without * ? ["))
+    made.acme, made.acme_place = statement["yes|no"], statement.line.place(statement.word("yes|no"))
 
 
 def client_verify(reading: Reading, statement: Statement) -> None:

@@ -193,6 +193,7 @@ class Domain:
     certfile: str = ""
     certkey: str = ""
     acme: bool = False
+    acme_place: Place = NOWHERE
     client_verify: str = ""
     client_crl: str = ""
     client_verify_depth: int = 1

@@ -26,6 +26,7 @@ from gkore.conf.site import Site
 from gkore.errors import ProtocolError, StartError
 from gkore.master import notify
 from gkore.master.birth import Closable, RunWorker, bear
+from gkore.master.certificates import Certificates
 from gkore.master.children import Child, Event, State, describe, reap
 from gkore.master.keymgr import Keymgr
 from gkore.master.latencies import Latencies
@@ -39,6 +40,8 @@ from gkore.protocol.counters import CELLS, Cell, Counters
 from gkore.protocol.slot import Exit, Slot
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from gkore.conf.application import Application
 
 WORKERS_MAX = 255
@@ -86,6 +89,9 @@ class Fleet:
         """The counts of workers that have left."""
         self.restarts = 0
         """Workers that were replaced because they died."""
+        self.challenges: socket | None = None
+        """What every worker hands a CA's connections to (see ``acme``)."""
+        self.certificates = Certificates()
         self.private: Callable[[], Iterable[Closable]] = tuple
         """The master's own descriptors, closed in every child."""
         self.status: int | None = None
@@ -238,6 +244,7 @@ class Fleet:
         ours, theirs = pair()
         slot = Slot(number, self.listeners.of(needs), theirs, self.counters.row(row))
         slot.latency = self.latencies.make()
+        slot.challenges = self.challenges
         if needs == {number}:  # who serves a slot without a worker must not leave it to others
             slot.fleet, slot.neighbours = self.counters, self.listeners.beside(needs)
         channel = self.keymgr.channel()

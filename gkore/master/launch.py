@@ -15,6 +15,8 @@ from setproctitle import setproctitle
 from gkore import log
 from gkore.conf.certificates import keys_apart, speaks_tls
 from gkore.errors import StartError
+from gkore.master import acme
+from gkore.master.acme import Acme
 from gkore.master.address import Address
 from gkore.master.birth import RunWorker
 from gkore.master.control import Control, beside
@@ -35,19 +37,21 @@ def rehearse(application: Application, held: Collection[str]) -> None:
     plan(application)
     if keys_apart(application.site):
         plan(application, "keymgr")
+    acme.rehearse(application)
     Listeners(1).try_out(application.site.servers.values(), held)
 
 
 class Launch:
     """What one run of a server holds besides its workers: addresses, pid file, the terminal it came from."""
 
-    __slots__ = ("application", "configured", "daemon", "deputy", "heritage", "listeners", "settings")
+    __slots__ = ("acme", "application", "configured", "daemon", "deputy", "heritage", "listeners", "settings")
 
     def __init__(self, application: Application, heritage: dict[str, Any] | None = None) -> None:
         """``heritage`` is what the program before left, when this is a reload."""
         self.heritage = heritage
         self.application = application
         self.settings = application.settings
+        self.acme = Acme(application, (heritage or {}).get("acme"))
         self.listeners = Listeners(self.settings.socket_backlog, frozenset(self.settings.worker_no_accept))
         self.daemon = Daemon()
         self.configured = False
@@ -77,7 +81,10 @@ class Launch:
         if not self.listeners.addresses:
             log.notice("no address to listen on: the workers run, but serve nobody (bind ADDRESS PORT)")
         provide(self.application, privileges)
-        return Fleet(self.application, run_worker, self.listeners, privileges, self._keymgr())
+        self.acme.prepare()
+        fleet = Fleet(self.application, run_worker, self.listeners, privileges, self._keymgr())
+        fleet.challenges, fleet.certificates = self.acme.workers_end, self.acme.certificates
+        return fleet
 
     def _keymgr(self) -> Keymgr:
         site = self.application.site

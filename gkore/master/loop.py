@@ -129,6 +129,7 @@ class Loop:
         self.control.commands = {"reload": self._asked_reload, "stop": self._asked_stop, "status": self._asked_status}
         self.control.commands["dump"] = self._asked_dump
         self.renewal = Renewal(fleet)
+        launch.acme.take_up = self.renewal.begin
         fleet.private = self._private
         self.actions: dict[signal.Signals, Callable[[signal.Signals], object]] = {
             signal.SIGTERM: self._stop,
@@ -162,6 +163,7 @@ class Loop:
             if not self.watchdog.stuck(self.fleet.children.values(), self.fleet.counters):
                 self.keepalive.beat()
             self.reload.tick()
+            self.launch.acme.tick(self.fleet)
             self.control.door.tick(monotonic())
             self.metrics.door.tick(monotonic())
             if self.fleet.settled and not announced:
@@ -174,6 +176,7 @@ class Loop:
             self.fleet.reap()
         self.notes.release()
         self.reload.cancel()
+        self.launch.acme.close()
         if self.launch.deputy:
             self.control.door.close()
         self.control.close()
@@ -193,12 +196,14 @@ class Loop:
         yield self.notes
         yield from (Speaker(self.fleet, child) for child in self.fleet.children.values() if child.line.open)
         yield from self.reload.sources()
+        yield from self.launch.acme.sources()
         yield from self.control.door.sources()
         yield from self.metrics.door.sources()
         if self.image.relief is not None:
             yield self.image.relief
 
     def _private(self) -> Iterator[Closable]:
+        yield from self.launch.acme.sockets()
         yield from self.notes.sockets()
         yield from self.control.door.sockets()
         yield from self.metrics.door.sockets()
@@ -250,6 +255,7 @@ class Loop:
     def _reopen(self, _: signal.Signals) -> None:
         reopen_log()
         self.fleet.signal(signal.SIGUSR1)
+        self.launch.acme.signal(signal.SIGUSR1)
         self.renewal.begin()
 
     def _resize(self, number: signal.Signals) -> None:

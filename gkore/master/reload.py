@@ -98,6 +98,7 @@ class Reload:
             "control": self._control.bequeath(),
             "metrics": self._metrics.bequeath(),
             "launch": self._launch.bequeath(),
+            "acme": self._launch.acme.end(),
         }
 
     def _replace(self) -> None:

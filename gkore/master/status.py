@@ -61,6 +61,7 @@ def census(fleet: Fleet) -> dict[str, Any]:
         "requests": fleet.past[Cell.REQUESTS] + sum(worker["requests"] for worker in workers),
         "keymgr": {"pid": fleet.keymgr.pid, "keys": fleet.keymgr.keys} if fleet.keymgr else None,
         "workers": workers,
+        "certificates": fleet.certificates.census(),
     }
 
 
@@ -88,6 +89,10 @@ def prometheus(fleet: Fleet) -> str:
         for worker in found["workers"]:
             labels = f'worker="{worker["slot"]}",pid="{worker["pid"]}",state="{worker["state"]}"'
             lines.append(f"gkore_worker_{name}{{{labels}}} {worker[key] * scale:g}")
+    for name, (text, key) in CERTIFICATES.items():
+        lines += [f"# HELP gkore_certificate_{name} {text}", f"# TYPE gkore_certificate_{name} gauge"]
+        for one in found["certificates"]:
+            lines.append(f'gkore_certificate_{name}{{domain="{one["domain"]}"}} {one[key] or 0:.0f}')
     return "\n".join(lines) + "\n"
 
 
@@ -106,6 +111,13 @@ def _latency(fleet: Fleet) -> Iterator[str]:
             yield f'{name}_bucket{{{route},le="{bound}"}} {most}'
         yield f"{name}_sum{{{route}}} {cells[SUM] / 1e9:.9g}"
         yield f"{name}_count{{{route}}} {count}"
+
+
+CERTIFICATES = {
+    "expiry_seconds": ("When the certificate ends, in seconds since 1970; 0 for a placeholder.", "until"),
+    "failures": ("Failed tries in a row to get it by ACME.", "failures"),
+}
+"""Of every domain with TLS."""
 
 
 SERIES: dict[str, tuple[str, str, str, float]] = {

@@ -14,6 +14,8 @@ RECORD_MAX = 16384
 HELLO_MAX = 65536
 HANDSHAKE, CLIENT_HELLO = 22, 1
 SERVER_NAME, ALPN = 0, 16
+ACME_PROTOCOL = b"acme-tls/1"
+"""What a CA offers that checks a challenge (RFC 8737 6.2)."""
 FIXED = 2 + 32
 """Version and random."""
 

@@ -60,5 +60,7 @@ class Slot:
     """A descriptor of /proc/self/statm, opened while the worker can still see it."""
     latency: Latency | None = None
     """Where it counts how long handlers take; None when nobody wants to know."""
+    challenges: socket.socket | None = None
+    """Where connections go that want to see an answer to an ACME challenge; None when no domain has ``acme yes``."""
     neighbours: dict[int, list[Listener]] = field(default_factory=dict)
     """What the other slots listen on: this worker may accept from there when it has fewer connections than they."""

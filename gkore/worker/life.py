@@ -157,7 +157,7 @@ class Worker:
         tls = speaks_tls(site, server)
         service = Service(site, server, self.application.settings, self.fleet, self.planner, tls)
         if tls:
-            service.greeter = Greeter(service)
+            service.greeter = Greeter(service, self.slot.challenges)
         self.services.append(service)
         return service
 

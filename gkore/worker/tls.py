@@ -23,7 +23,7 @@ from gevent import get_hub
 
 from gkore.conf.site import Domain
 from gkore.errors import ProtocolError
-from gkore.protocol.hello import HELLO_MAX, Hello, Incomplete, read_hello
+from gkore.protocol.hello import ACME_PROTOCOL, HELLO_MAX, Hello, Incomplete, read_hello
 from gkore.worker.bridge import Suspend
 from gkore.worker.connection import Connection
 from gkore.worker.output import FILE_TURN
@@ -116,8 +116,9 @@ class Encrypted:
 class Greeter:
     """A server's contexts, by the name that a client asks for."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, challenges: socket.socket | None = None) -> None:
         self._service = service
+        self._challenges = challenges
         self._hosts = service.hosts
         self._views: dict[SSLContext, Service] = {}
         certified = (host.declared for host in service.hosts.all() if host.declared.context is not None)
@@ -138,6 +139,14 @@ class Greeter:
         if domain is None or domain.context is None:
             return None
         return domain.context, self._view(domain.context)
+
+    def hand_over(self, descriptor: int) -> bool:
+        """Let the acme process answer a CA that checks a challenge; False when there is none."""
+        if self._challenges is None:
+            return False
+        with suppress(OSError):  # it has its hands full, or is gone: the CA asks again
+            socket.send_fds(self._challenges, [b"\0"], [descriptor], socket.MSG_DONTWAIT)
+        return True
 
     def trusts(self, tls: Any) -> bool:
         """Whether the chain of the client's certificate is short enough (``client_verify_depth``: intermediates)."""
@@ -235,6 +244,9 @@ class SecureConnection(Connection):
             self.seen = len(seen)
             # It stays in the kernel's buffer: wake us when there is more, not now and forever.
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, hello.size)
+            return False
+        if hello is not None and ACME_PROTOCOL in hello.protocols and self.service.greeter.hand_over(self.fd):
+            self.close()
             return False
         chosen = self.service.greeter.welcome(hello) if hello is not None else None
         if chosen is None:

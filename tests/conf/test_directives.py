@@ -63,6 +63,8 @@ SPECIAL = {
     "openapi": "/api",
     "logfile": "{folder}/log",
     "tls_dhparam": "{folder}/handlers.py",
+    "acme_ca": "{folder}/handlers.py",
+    "acme_provider": "https://ca.example/directory",
     "unix": "{folder}/sock",
     "restrict": "/x get",
     "rate": "5/s",

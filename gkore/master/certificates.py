@@ -1,0 +1,62 @@
+"""Until when the certificates hold that the workers serve, and how their renewal stands."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gkore.conf.site import Domain, Site
+
+
+PLACEHOLDER = "gkore placeholder"
+"""The name of who signed it: such a certificate is none that a CA gave."""
+
+
+def ends_at(path: str) -> float:
+    """When the first certificate of a file ends, in seconds since 1970. OSError, ValueError."""
+    from ssl import cert_time_to_seconds
+
+    return float(cert_time_to_seconds(_read(path)["notAfter"]))
+
+
+def is_placeholder(path: str) -> bool:
+    """Whether a certificate is one that gkore made, until a CA gives one. OSError."""
+    issuer = _read(path).get("issuer", ())
+    return (("organizationName", PLACEHOLDER),) in issuer
+
+
+def _read(path: str) -> dict[str, Any]:
+    """The first certificate of a file; the one function of the standard library that reads one without serving it."""
+    from ssl import SSLError, _ssl  # type: ignore[attr-defined]
+
+    try:
+        return dict(_ssl._test_decode_cert(path))
+    except SSLError as failure:
+        raise ValueError(str(failure)) from None
+
+
+class Certificates:
+    """What is being served, as of the last reading: not what may have come into the files since."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str, float | None] = {}
+        self._acme: dict[str, dict[str, Any]] = {}
+
+    def note(self, site: Site) -> None:
+        """The files have been read."""
+        self._ends = {}
+        for domain in site.domains:
+            if domain.context is not None:
+                with suppress(OSError, ValueError):
+                    place = domain.certfile
+                    self._ends[domain.name.lower()] = None if is_placeholder(place) else ends_at(place)
+
+    def stand(self, domain: Domain, due: float, failures: int, text: str) -> None:
+        """How the next renewal of a domain stands: when, and what went wrong."""
+        self._acme[domain.name.lower()] = {"renewal": due, "failures": failures, "failure": text}
+
+    def census(self) -> list[dict[str, Any]]:
+        """Each domain with TLS: until when (None: a placeholder), and the next try (None: somebody else renews it)."""
+        nothing = {"renewal": None, "failures": 0, "failure": ""}
+        return [{"domain": name, "until": until, **self._acme.get(name, nothing)} for name, until in self._ends.items()]
