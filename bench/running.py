@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -42,8 +43,10 @@ def run(server: Server, workload: Workload, cores: Cores) -> Iterator[Running]:
     """Start ``server`` for ``workload``. Raises Unusable when it does not come up or answers something else."""
     with tempfile.TemporaryDirectory(prefix=f"bench-{server.name}-") as directory:
         os.chmod(directory, 0o755)  # nginx's worker is another user
-        place = Place(free_port(), Path(directory))
+        place = Place(free_port(), Path(directory), workload.workers)
         lay_out(place.directory)
+        if workload.tls:
+            certify(place.directory, workload.tls)
         output = Path(directory, "output")
         with output.open("wb") as file:
             child = subprocess.Popen(
@@ -70,6 +73,24 @@ def lay_out(directory: Path) -> None:
         (static / name).write_bytes(content)
 
 
+def certify(directory: Path, kind: str) -> None:
+    """tls.pem and tls.key, as every server of a workload over TLS has them."""
+    words = {"ec": ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"], "rsa": ["rsa:2048"]}[kind]
+    files = ["-keyout", str(directory / "tls.key"), "-out", str(directory / "tls.pem")]
+    command = ["openssl", "req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-newkey", *words, *files]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def connected(port: int, workload: Workload) -> socket.socket:
+    """A connection of the probe, which trusts any certificate."""
+    client = socket.create_connection(("127.0.0.1", port), timeout=2)
+    if not workload.tls:
+        return client
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(client)
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
@@ -82,7 +103,7 @@ def wait_for_answer(child: subprocess.Popen[bytes], port: int, workload: Workloa
     last = "it does not listen"
     while time.monotonic() < deadline and child.poll() is None:
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=2) as client:
+            with connected(port, workload) as client:
                 client.sendall(workload.request())
                 answer = read_answer(client)
         except OSError as failure:
@@ -101,7 +122,7 @@ def require_depth(port: int, workload: Workload, size: int) -> None:
     if workload.message:
         return
     data, wanted = b"", workload.depth
-    with socket.create_connection(("127.0.0.1", port), timeout=2) as client:
+    with connected(port, workload) as client:
         client.sendall(workload.request() * wanted)
         try:
             while len(data) < size * wanted and (chunk := client.recv(65536)):

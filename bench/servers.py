@@ -27,6 +27,7 @@ class Place:
 
     port: int
     directory: Path
+    workers: int = 1
 
     def conf(self, template: str) -> str:
         """The path of ``bench/apps/TEMPLATE``, written out for this place."""
@@ -35,7 +36,8 @@ class Place:
         files = min(
             30_000, (30_500 if limit == resource.RLIM_INFINITY else limit) - 500
         )  # Kore adds what it has open already to its worker_rlimit_nofiles
-        for name, value in {"PORT": self.port, "APPS": APPS, "DIRECTORY": self.directory, "FILES": files}.items():
+        known = {"PORT": self.port, "APPS": APPS, "DIRECTORY": self.directory, "FILES": files, "WORKERS": self.workers}
+        for name, value in known.items():
             text = text.replace(f"@{name}@", str(value))
         path = self.directory / template
         path.write_text(text)
@@ -78,6 +80,9 @@ def uvicorn(place: Place, app: str, module: str = "asgi") -> list[str]:
         "--log-level",
         "error",
     ]
+    if app == "tls":
+        app = "hello"
+        options += f" --ssl-certfile {place.directory}/tls.pem --ssl-keyfile {place.directory}/tls.key"
     return python("-m", "uvicorn", f"{module}:{app}", *where, *options.split())
 
 
@@ -105,11 +110,12 @@ def script(name: str) -> Callable[[Place, str], list[str]]:
 
 
 def nginx(place: Place, app: str) -> list[str]:
-    return ["nginx", "-p", str(place.directory), "-e", "stderr", "-c", place.conf("nginx.conf")]
+    conf = place.conf("nginx_tls.conf" if app == "tls" else "nginx.conf")
+    return ["nginx", "-p", str(place.directory), "-e", "stderr", "-c", conf]
 
 
 def gkore(place: Place, app: str) -> list[str]:
-    return [str(BIN / "gkore"), "-n", "-r", "-c", place.conf("kore.conf")]
+    return [str(BIN / "gkore"), "-n", "-r", "-c", place.conf("kore_tls.conf" if app == "tls" else "kore.conf")]
 
 
 def kore(place: Place, app: str) -> list[str]:
@@ -131,6 +137,7 @@ WAITING = HELLO | {"suspend": "suspend"}
 AWAITING = {name: name for name in ("lock", "queue", "gather", "postgres", "proc")}
 REQUESTS = {"params": "params", "form": "form", "upload": "upload"}
 FILES = {"static": "static"}
+TLS = {"tls": "tls"}
 ECHO = {"echo": "echo"}
 WEBSOCKETS = ECHO | {"broadcast": "broadcast"}
 
@@ -139,14 +146,14 @@ SERVERS = (
         SUBJECT,
         "this checkout",
         gkore,
-        WAITING | AWAITING | REQUESTS | FILES | WEBSOCKETS,
+        WAITING | AWAITING | REQUESTS | FILES | WEBSOCKETS | TLS,
         binary=lambda: shutil.which(str(BIN / "gkore")),
     ),
     Server(
         "uvicorn",
         "raw ASGI, httptools, uvloop, asyncpg",
         uvicorn,
-        WAITING | AWAITING | ECHO,
+        WAITING | AWAITING | ECHO | TLS,
         ("uvicorn[standard]", "asyncpg", PGSERVER),
     ),
     Server(
@@ -163,7 +170,7 @@ SERVERS = (
         "nginx",
         "`return 200`, no application; files by sendfile",
         nginx,
-        HELLO | FILES,
+        HELLO | FILES | TLS,
         binary=lambda: shutil.which("nginx"),
     ),
     Server(

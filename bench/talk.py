@@ -1,8 +1,9 @@
 """The websocket load, a process of its own: `talk.py PORT PATH BYTES CONNECTIONS echo|broadcast`, until SIGINT.
 
 echo: every connection sends a binary message when the last one has come back. broadcast: the first connection sends
-when all others have heard the last message. It prints what wrk's script prints: messages (echoed or delivered), p99.
-It keeps a core busier than the servers do: what it measures is their CPU time a message, not their limit.
+when all others have heard the last message. It prints what wrk's script prints (messages echoed or delivered, p99),
+and the median latency. It keeps a core busier than the servers do: what it measures is their CPU time a message, not
+their limit.
 """
 
 from __future__ import annotations
@@ -129,8 +130,9 @@ def main(port: str, path: str, size: str, connections: str, mode: str) -> None:
     seconds = time.perf_counter() - start
     found = sorted(talk.latencies)
     p99 = found[int(len(found) * 0.99)] * 1e6 if found else 0.0
-    result = {"requests": len(found), "refused": 0, "errors": errors, "seconds": seconds, "p99_us": p99}
-    print("JSON", json.dumps(result))
+    p50 = found[len(found) // 2] * 1e6 if found else 0.0
+    counts = {"requests": len(found), "refused": 0, "errors": errors, "seconds": seconds}
+    print("JSON", json.dumps(counts | {"p50_us": p50, "p99_us": p99}))
 
 
 if __name__ == "__main__":

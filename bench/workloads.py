@@ -53,6 +53,10 @@ class Workload:
     message: int = 0
     """Bytes of a websocket message; then what is asked for first is a handshake."""
     connections: int = 64
+    workers: int = 1
+    """Of gkore and Kore; the others have one process, on the same core."""
+    tls: Literal["", "ec", "rsa"] = ""
+    """The kind of the server's key; none is plain HTTP."""
     depth: int = 1
     """Requests written at once on a connection before their answers are awaited."""
     headers: dict[str, str] = field(default_factory=dict)
@@ -116,6 +120,27 @@ WORKLOADS = (
         "fresh", "a new connection for every request", headers={"Connection": "close"}, goals=(Goal("uvicorn", 0.9),)
     ),
     Workload(
+        "tls", "hello over TLS 1.3, kept alive", app="tls", target="/hello", tls="ec", goals=(Goal("uvicorn", 1.0),)
+    ),
+    Workload(
+        "tls-ecdsa",
+        "a full handshake for every request, ECDSA P-256",
+        app="tls",
+        target="/hello",
+        tls="ec",
+        headers={"Connection": "close"},
+        goals=(Goal("uvicorn", 1.0),),
+    ),
+    Workload(
+        "tls-rsa",
+        "a full handshake for every request, RSA-2048",
+        app="tls",
+        target="/hello",
+        tls="rsa",
+        headers={"Connection": "close"},
+        goals=(Goal("uvicorn", 1.0),),
+    ),
+    Workload(
         "params",
         "three validated parameters in the query string",
         app="params",
@@ -163,11 +188,12 @@ WORKLOADS = (
     ),
     Workload(
         "ws-broadcast",
-        "a message of 1 KiB from one websocket to 1,000 others",
+        "a message of 1 KiB from one websocket to 1,000 others, on two workers of gkore",
         app="broadcast",
         load="talk",
         message=1024,
         connections=1001,
+        workers=2,
         goals=(Goal("websockets", 1.0),),
     ),
     Workload(

@@ -55,7 +55,7 @@ def echoed(c, op, data):
 
 
 def said(c, op, data):
-    kore.websocket_broadcast(c, op, data, kore.WEBSOCKET_BROADCAST_LOCAL)
+    kore.websocket_broadcast(c, op, data, kore.WEBSOCKET_BROADCAST_GLOBAL)
 
 
 def echo(req):

@@ -116,8 +116,12 @@ class Outbox:
         """Send a frame or keep it until the client reads; never waits. False when the client is gone or too slow."""
         if self.over:
             return False
-        if self._queue is None:
-            return self._write(frame)
+        if self._queue is None:  # as _write, a call less for each member of a broadcast
+            try:
+                sent = self._send(frame)
+            except OSError as failure:
+                return self._unsent(frame, failure)
+            return sent == len(frame) or self._keep(frame, sent)
         audience = self.audience
         if self.backlog + len(frame) <= audience.backlog_max:
             return self._write(frame)

@@ -188,9 +188,13 @@ def about(up: Server) -> dict[str, object]:
 
 
 @contextmanager
-def raw(up: Server, path: str = "/echo", more: bytes = b"") -> Iterator[socket.socket]:
-    """A websocket by hand, its 101 read; ``more`` goes out with the handshake."""
-    with socket.create_connection(("127.0.0.1", up.port), timeout=DEADLINE) as sock:
+def raw(up: Server, path: str = "/echo", more: bytes = b"", room: int = 0) -> Iterator[socket.socket]:
+    """A websocket by hand, its 101 read; ``more`` goes out with the handshake, ``room`` is the client's buffer."""
+    with socket.socket() as sock:
+        sock.settimeout(DEADLINE)
+        if room:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        sock.connect(("127.0.0.1", up.port))
         sock.sendall(
             b"GET %b HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n"
             b"sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n%b" % (path.encode(), more)
@@ -413,6 +417,28 @@ def test_a_slow_reader_may_miss_messages_instead(server):
             end, count = (end + piece)[-12:], count + len(piece)
         assert 12 < count < 100 * 100_010
         assert (count - 12) % 100_010 == 0
+
+
+@pytest.mark.parametrize("policy", ["close", "drop"])
+def test_readers_that_never_read_take_bounded_memory(server, policy):
+    up = server(f"websocket_slow {policy}\nwebsocket_backlog 150000\n{CONF}", app=APP, workers=1)
+    with ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(raw(up, room=4096))
+        client = stack.enter_context(dial(up, "/flooding"))
+        client.send("1")
+        hear(client)
+        before = peak(up.workers[0])
+        client.send("500")
+        assert json.loads(hear(client)) == {"done": True}
+        assert peak(up.workers[0]) - before < 200 * 150_000
+        assert up.log().count("reads too slowly") == 200
+
+
+def peak(pid: int) -> int:
+    """Bytes of memory that a process had at most."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def test_a_callback_waits_for_its_own_client(server):
