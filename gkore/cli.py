@@ -283,13 +283,14 @@ def check(order: Order) -> int:
 
 def build(order: Order) -> Application:
     """The application that the order names, complete. StartError or ConfError when it can't be had."""
-    from gkore.worker.patch import patch
+    from gkore.worker.patch import hear_children, patch
 
     patch()
     from gkore import api
 
     sys.modules["kore"] = api
     application = adopt(Application([sys.argv[0], *order.arguments], order.script))
+    application.hear_children = hear_children
     application.no_chroot, application.no_runas = "n" in order.flags, "r" in order.flags
     application.daemonize, application.foreground = "d" in order.flags, "f" in order.flags
     log.log.quiet = "q" in order.flags

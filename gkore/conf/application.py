@@ -78,6 +78,8 @@ class Application:
         """Names that ``kore.dbsetup`` has made known so far."""
         self.configured = False
         """koreapp.configure has run: the parent's hook must not run it again."""
+        self.hear_children: Callable[[], None] = lambda: None
+        """Gives SIGCHLD back to the application, whose parent hooks may start processes and wait for them."""
         self.settle: Callable[[], None] = lambda: None
         """Completes the site after kore_parent_configure, which may add addresses (``kore.bind`` of Kore 3)."""
 

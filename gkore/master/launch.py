@@ -122,6 +122,7 @@ class Launch:
             self.listeners.unlink()
         if not self.configured:
             return
+        self.application.hear_children()
         try:
             self._hook("parent_teardown")
         except StartError as failure:

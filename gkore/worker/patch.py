@@ -7,7 +7,11 @@ psycogreen.
 
 from __future__ import annotations
 
+import os
+import signal
+
 from gevent import monkey
+from gevent._hub_local import get_hub_if_exists
 
 
 def patch() -> None:
@@ -21,3 +25,15 @@ def patch() -> None:
     from psycogreen.gevent import patch_psycopg
 
     patch_psycopg()
+
+
+def hear_children() -> None:
+    """Let a hub that the parent's own code has made hear of its children again, which the master kept from it.
+
+    For the parent's last hook: ``subprocess`` waits for SIGCHLD there. The signal is sent once, for those ended since.
+    """
+    hub = get_hub_if_exists()
+    if hub is not None:
+        hub.loop.reset_sigchld()  # type: ignore[attr-defined]
+        hub.loop.install_sigchld()
+        os.kill(os.getpid(), signal.SIGCHLD)
