@@ -69,9 +69,8 @@ domain * {{
 """
 
 SYNC = [
-    "connection.py:readable",  # the watcher's callback: recv
-    "request.py:feed",  # llhttp and the framing
-    "ready.py:add",  # queue for this turn's task
+    "connection.py:readable",  # the watcher's callback: recv, and what the bytes mean, for they were seen before
+    "ready.py:begin",  # once a turn: the queue is no longer empty
     "ready.py:_pump",  # once a turn: on the hub, switches into the task
     "ready.py:_serve",  # once a turn: on the task
     "connection.py:serve",  # on the task: the loop over whole requests
@@ -79,7 +78,7 @@ SYNC = [
     "request.py:response",  # head, body, send
 ]
 ASYNC = [
-    *SYNC[:6],
+    *SYNC[:5],
     "app.py:hello_async",  # the first step of the coroutine
     "request.py:response",
 ]
@@ -105,9 +104,9 @@ def port(tmp_path: Path):
 
 
 def calls_of(port: int, path: str) -> list[str]:
-    """The Python functions called for the third request to ``path`` on one connection."""
+    """The Python functions called for the fourth request to ``path`` on one connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
-        for _ in range(2):
+        for _ in range(3):
             ask(sock, path)
         ask(sock, "/start")
         ask(sock, path)

@@ -6,9 +6,13 @@ Values that nearly every request leaves alone live on the class, so that making 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from gkore.protocol.fields import Fields
 from gkore.protocol.line import RequestLine
+
+Seen = tuple[RequestLine, Fields, Any, bool]
+"""What the bytes of one whole request meant: line, fields, action, keep_alive."""
 
 
 class Head:
@@ -26,3 +30,7 @@ class Head:
     """Takes the pieces of the body as they come, instead of ``content``: a file, a hook."""
     limit: int = 0
     """How many body bytes there may be."""
+    action: Any = None
+    """What answers it, once that is known."""
+    chunk: bytes = b""
+    """All of its bytes, where the same bytes will always be the same request: they may be remembered."""

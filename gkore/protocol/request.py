@@ -1,8 +1,9 @@
 """The request policy: where messages begin and end, and which may pass.
 
-llhttp (in httptools) is the judge: it reads every byte in order, without callbacks for headers, and refuses what is
-malformed. The framing is found here, by the empty line, Content-Length and the chunked coding; both must agree where
-each message ends, else the answer is 400: two readings of one stream is what request smuggling lives on.
+llhttp is the judge (``judge``): it reads every byte in order, without callbacks for headers, and refuses what is
+malformed; bytes that it has let pass before, as one whole request, it need not read again (``seen``). The framing is
+found here, by the empty line, Content-Length and the chunked coding; both must agree where each message ends, else the
+answer is 400: two readings of one stream is what request smuggling lives on.
 
 Rules, each a status and a closed connection:
 - 400  what llhttp refuses: bad tokens, bare CR or LF, obs-fold, NUL, Content-Length with Transfer-Encoding or twice,
@@ -18,25 +19,22 @@ Between requests a parser holds no state, so a worker keeps a few for all of its
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
+from httptools import HttpParserError, HttpParserUpgrade
 
 from gkore.errors import ProtocolError
 from gkore.protocol.chunked import ChunkedDecoder
 from gkore.protocol.fields import Fields, keep, kept
-from gkore.protocol.head import Head
+from gkore.protocol.head import Head, Seen
+from gkore.protocol.judge import UPGRADE, Judge, verdict
+from gkore.protocol.line import RequestLine, read_line
 from gkore.protocol.line import known as known_lines
-from gkore.protocol.line import read_line
 
 BLANK_LINES_MAX = 4
 WHOLE_MAX = 4096
 """Chunks up to this size are looked up among the kept heads."""
-
-_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
-_UNKNOWN_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: |\Z)")
 
 
 class Limits(NamedTuple):
@@ -45,21 +43,6 @@ class Limits(NamedTuple):
     header_bytes: int = 8192
     headers: int = 100
     body: int = 1024000
-
-
-class Judge:
-    """llhttp, told to say nothing but "that was a whole message": the ``pop`` of ``pending`` is its only callback.
-
-    A list's own method as callback costs no Python frame; popping an empty list raises, so one message more than was
-    expected is an error too.
-    """
-
-    __slots__ = ("feed", "on_message_complete", "pending")
-
-    def __init__(self) -> None:
-        self.pending: list[None] = [None]
-        self.on_message_complete = self.pending.pop
-        self.feed = HttpRequestParser(self).feed_data
 
 
 def _admit_all(head: Head, owner: Any) -> None:
@@ -92,6 +75,7 @@ class RequestParser(Generic[H]):
         "leftover",
         "owner",
         "partial",
+        "seen",
     )
 
     def __init__(self, limits: Limits, new_head: Callable[[], H], admit: Callable[[H, Any], None] = _admit_all) -> None:
@@ -103,6 +87,8 @@ class RequestParser(Generic[H]):
         self.partial = b""
         """The beginning of a head."""
         self.owner: Any = None
+        self.seen: Mapping[bytes, Seen] = {}
+        """Whole requests that this parser, or one like it, has let pass: nobody reads them again."""
         self.complete: list[H] = []
         """Whole requests, in order; whoever serves them takes them out."""
         self.head: H | None = None
@@ -131,22 +117,38 @@ class RequestParser(Generic[H]):
                     judge.feed(data)
                 except (HttpParserError, HttpParserUpgrade) as stop:
                     self._stopped(stop, data)
-                head = self._new_head()
-                line = head.line = known_lines.get(text) or read_line(text)
-                head.fields = fields
-                if fields.closes or not line.minor:
-                    head.keep_alive = fields.keeps and not fields.closes
-                if fields.host is None and line.minor:
-                    raise ProtocolError(400, "no Host field")
+                line = known_lines.get(text)
+                head = self._make_head(line or read_line(text), fields)
                 if judge.pending:
                     raise ProtocolError(400, "a head whose end is in doubt")
                 judge.pending.append(None)
+                if line is not None:
+                    head.chunk = data
                 self.complete.append(head)
                 return
-            data = self._feed_many(data)
+            data = self._feed_many(self._skip_seen(data))
         rest = data
         while rest:
             rest = self._feed_head(rest) if self.head is None else self._feed_body(self.head, rest)
+
+    def _skip_seen(self, data: bytes) -> bytes:
+        """Take the whole requests that ``data`` begins with, as far as they were seen before; the rest is returned.
+
+        What llhttp says of a request depends on its bytes only, for between two requests it holds no state: it need not
+        see the same bytes again, and has not missed any (measured for one of 16 pipelined requests: 1.1 us).
+        """
+        at = 0
+        while (end := data.find(b"\r\n\r\n", at) + 4) > 3:
+            was = self.seen.get(data[at:end])
+            if was is None:
+                break
+            head = self._new_head()
+            head.line, head.fields, head.action, head.keep_alive = was
+            self.complete.append(head)
+            at = end
+            if not head.keep_alive:
+                break
+        return data[at:]
 
     def _feed_many(self, data: bytes) -> bytes:
         """Take the whole requests with known fields that ``data`` begins with, a pipeline's; the rest is returned."""
@@ -156,17 +158,14 @@ class RequestParser(Generic[H]):
             middle = data.find(b"\r\n", at)
             fields = kept(data[middle + 2 : end])
             line = known_lines.get(data[at:middle])
-            if fields is None or line is None or (fields.host is None and line.minor) or end - at > self._whole_max:
+            if fields is None or line is None or end - at > self._whole_max:
                 break
-            head = self._new_head()
-            head.line = line
-            head.fields = fields
+            head = self._make_head(line, fields)
+            head.chunk = data[at:end]
             heads.append(head)
             at = end
-            if fields.closes or not line.minor:
-                head.keep_alive = fields.keeps and not fields.closes
-                if not head.keep_alive:
-                    break
+            if not head.keep_alive:
+                break
         if not heads:
             return data
         judge = self._judge
@@ -225,18 +224,21 @@ class RequestParser(Generic[H]):
             # upgrade that is not taken changes nothing). A fresh judge reads the head again, the field renamed.
             self._judge = Judge()
             try:
-                self._judge.feed(_UPGRADE.sub(b"\r\nignored:", data))
+                self._judge.feed(UPGRADE.sub(b"\r\nignored:", data))
             except HttpParserUpgrade:
                 raise ProtocolError(501, "CONNECT is for proxies") from None
             except HttpParserError as failure:
                 self._stopped(failure, data)
             return
-        text = str(stop)
-        if isinstance(stop, HttpParserInvalidMethodError) and _UNKNOWN_METHOD.match(data.lstrip(b"\r\n")):
-            raise ProtocolError(501, "method not implemented") from None
-        if "Invalid HTTP version" in text:
-            raise ProtocolError(505, "HTTP version not supported") from None
-        raise ProtocolError(400, text or "malformed request") from None
+        raise verdict(stop, data) from None
+
+    def _make_head(self, line: RequestLine, fields: Fields) -> H:
+        head = self._new_head()
+        head.line = line
+        head.fields = fields
+        if fields.closes or not line.minor:
+            head.keep_alive = fields.keeps and not fields.closes
+        return head
 
     def _take_head(self, raw: bytes) -> None:
         """The judge accepted ``raw`` as a head: make it a request, or the beginning of one with a body."""
@@ -244,15 +246,13 @@ class RequestParser(Generic[H]):
         text, _, block = raw.partition(b"\r\n")
         if len(raw) > limits.header_bytes:
             raise ProtocolError(414 if len(text) * 2 > len(raw) else 431, f"head over {limits.header_bytes} bytes")
-        head = self._new_head()
-        line = head.line = read_line(text)
-        fields = head.fields = kept(block) or Fields(block)
+        line = read_line(text)
+        fields = kept(block) or Fields(block)
         if len(fields) > limits.headers:
             raise ProtocolError(431, f"more than {limits.headers} header fields")
         if fields.host is None and line.minor:
             raise ProtocolError(400, "no Host field")
-        if fields.closes or not line.minor:
-            head.keep_alive = fields.keeps and not fields.closes
+        head = self._make_head(line, fields)
         judge = self._judge
         if judge.pending:
             self._begin_body(head)
@@ -260,7 +260,7 @@ class RequestParser(Generic[H]):
         judge.pending.append(None)
         # RFC 9110 7.8: an Upgrade in a 1.0 request is ignored.
         head.upgrade = fields.upgrade == b"websocket" and line.minor == 1
-        if not fields.upgrade and fields.get(b"content-length") is None:
+        if fields.host is not None and not fields.upgrade and fields.get(b"content-length") is None:
             keep(block, fields)
         self.complete.append(head)
 

@@ -16,7 +16,8 @@ BODILESS = frozenset((204, 304))
 """RFC 9110 6.4.1: these, and 1xx, have no content whatever the handler says."""
 
 LINES_MAX = 1024
-_lines: dict[tuple[str, str], bytes] = {}
+known_lines: dict[tuple[str, str], bytes] = {}
+"""Fields that were made before; everybody may look, only ``header_line`` writes."""
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -70,11 +71,9 @@ def header_line(name: str, value: str) -> bytes:
 
     The fields that frame a message are gkore's own: a handler that could set them could split a response.
     """
-    line = _lines.get((name, value))
-    return line if line is not None else _make_line(name, value)
-
-
-def _make_line(name: str, value: str) -> bytes:
+    line = known_lines.get((name, value))
+    if line is not None:
+        return line
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not a header name: letters, digits and !#$%&'*+-.^_`|~ only")
     if not _VALUE.fullmatch(value):
@@ -85,9 +84,9 @@ def _make_line(name: str, value: str) -> bytes:
     if lower in _OURS:
         raise ValueError(f"header {lower!r} is set by the server itself, from the body and the state of the connection")
     line = f"{lower}: {value}\r\n".encode("latin-1")
-    if len(_lines) >= LINES_MAX:
-        _lines.clear()
-    _lines[name, value] = line
+    if len(known_lines) >= LINES_MAX:
+        known_lines.clear()
+    known_lines[name, value] = line
     return line
 
 

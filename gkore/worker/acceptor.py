@@ -13,7 +13,7 @@ from gevent import get_hub
 
 from gkore import log
 from gkore.worker import failures
-from gkore.worker.connection import READ
+from gkore.worker.ending import READ
 from gkore.worker.tls import kind_of
 
 if TYPE_CHECKING:

@@ -36,12 +36,16 @@ class Task(greenlet):
     a plain function, which nobody ends early (a client that leaves ends coroutines, as in Kore).
     """
 
-    coroutine: Coroutine[Any, Any, Any] | None = None
-    waits_for: object = None
-    name: str = ""
-    held: list[Any] | None = None
-    """What it must not take along when its coroutine ends: objects with ``abandon(task)``."""
-    _ident: int = 0
+    __slots__ = ("_ident", "coroutine", "held", "name", "waits_for")
+
+    def __init__(self, run: Callable[[], object]) -> None:
+        super().__init__(run)
+        self.coroutine: Coroutine[Any, Any, Any] | None = None
+        self.waits_for: object = None
+        self.name = ""
+        self.held: list[Any] | None = None
+        """What it must not take along when its coroutine ends: objects with ``abandon(task)``."""
+        self._ident = 0
 
     @property
     def ident(self) -> int:

@@ -260,7 +260,7 @@ class Worker:
             self.audience.drain(self.reason, monotonic() - begun, end - begun)
             if monotonic() - begun > IDLE_GRACE:
                 for connection in list(fleet.connections):
-                    if connection.task is None and connection.parser is None and connection.websocket is None:
+                    if connection.idle:
                         connection.close()
             gevent.sleep(DRAIN_LOOK)
         if fleet.connections:

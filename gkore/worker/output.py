@@ -144,12 +144,6 @@ class Output:
         self.out = []
         get_hub().loop.run_callback(self.flush)
 
-    def gather(self, data: bytes) -> bool:
-        """Keep one response for the next flush. False when the client is gone."""
-        assert self.out is not None
-        self.out.append(data)
-        return self.flush() if len(self.out) >= CORKED_MAX else not self.lost
-
     def flush(self) -> bool:
         """Send what was gathered; on the hub only what fits. False when the client is gone."""
         out = self.out

@@ -56,9 +56,10 @@ def stream(connection: Connection, request: Request) -> None:
     task = connection.task
     if task is not None and task._ident:
         task.forget()
+    connection.batch = parser.complete  # this one, when all of it was read, and those behind it
     if connection.lost or not request.keep_alive:
         connection.refusal = None
-        connection.leave(parser)
+        connection.leave()
         return
     del parser.complete[0]
     connection.serve()

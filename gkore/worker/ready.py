@@ -33,22 +33,26 @@ class Client(Protocol):
 class Ready:
     """The queue of one worker; never longer than the worker has connections."""
 
-    __slots__ = ("_pool", "_queue", "_run_callback")
+    __slots__ = ("_pool", "_run_callback", "queue")
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._queue: deque[Client] = deque()
+        self.queue: deque[Client] = deque()
         self._run_callback: Any = get_hub().loop.run_callback
 
     def add(self, connection: Client) -> None:
         """Serve ``connection`` before the hub looks at its sockets again."""
-        if not self._queue:
-            self._run_callback(self._pump)
-        self._queue.append(connection)
+        if not self.queue:
+            self.begin()
+        self.queue.append(connection)
+
+    def begin(self) -> None:
+        """The queue is empty, and its first client comes: who appends without ``add`` says so."""
+        self._run_callback(self._pump)
 
     def _pump(self) -> None:
         """On the hub: tasks, until the queue is empty or too many of them wait."""
-        queue = self._queue
+        queue = self.queue
         pool = self._pool
         while queue:
             try:
@@ -63,7 +67,7 @@ class Ready:
 
     def _serve(self) -> None:
         """On a task: serve the queue; whoever takes over when this task waits finds what is left."""
-        queue = self._queue
+        queue = self.queue
         task: Any = getcurrent()
         while queue:
             connection = queue.popleft()

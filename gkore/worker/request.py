@@ -15,10 +15,11 @@ from gkore.protocol.cookies import parse_cookies
 from gkore.protocol.forwarded import Client, accept_request_id
 from gkore.protocol.head import Head
 from gkore.protocol.query import parse_form, parse_query
-from gkore.protocol.response import BODILESS, error_page, header_line
+from gkore.protocol.response import BODILESS, error_page, header_line, known_lines
 from gkore.worker import body as bodies
 from gkore.worker import database, parameters
 from gkore.worker.handshake import callbacks, handshake
+from gkore.worker.output import CORKED_MAX
 from gkore.worker.streaming import Stream
 from gkore.worker.uploads import HttpFile, read_form
 
@@ -239,7 +240,7 @@ class Request(Head):
         ValueError for names and values that would break the message, and for the headers that frame it.
         RuntimeError when the answer is already sent.
         """
-        line = header_line(name, value)
+        line = known_lines.get((name, value)) or header_line(name, value)
         if self.status or self.stream is not None:
             raise RuntimeError("response_header: the response was already sent")
         extra = self._extra
@@ -268,23 +269,23 @@ class Request(Head):
         connection = self.connection
         line = self.line
         heads = connection.service.heads
-        prefix = heads.keep[line.minor][status] if self.keep_alive else heads.close[line.minor][status]
-        extra = self._extra
-        if extra is not None:
-            prefix = b"".join((prefix, *extra))
+        prefix = (heads.keep if self.keep_alive else heads.close)[line.minor][status]
+        extra = self._extra or ()
         size = len(body)
-        if line.method == HEAD or status in BODILESS or status < 200:
-            data = self._bodiless(status, prefix, body)
+        if line.method == HEAD or (status != 200 and (status in BODILESS or status < 200)):
+            data = self._bodiless(status, b"".join((prefix, *extra)), body)
         elif size < LENGTHS_MAX:
-            data = b"".join((prefix, LENGTHS[size], body))
+            data = b"".join((prefix, *extra, LENGTHS[size], body))
         elif size <= JOIN_MAX:
-            data = b"%bcontent-length: %d\r\n\r\n%b" % (prefix, size, body)
+            data = b"".join((prefix, *extra, b"content-length: %d\r\n\r\n" % size, body))
         else:
             self.status = status
-            return connection.write(b"%bcontent-length: %d\r\n\r\n" % (prefix, len(body)), body)
+            return connection.write(b"".join((prefix, *extra, b"content-length: %d\r\n\r\n" % size)), body)
         self.status = status
-        if connection.out is not None:
-            return connection.gather(data)
+        out = connection.out
+        if out is not None:
+            out.append(data)
+            return connection.flush() if len(out) >= CORKED_MAX else not connection.lost
         try:
             sent = connection.send(data)
         except OSError as failure:

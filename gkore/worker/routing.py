@@ -14,6 +14,7 @@ from typing import Any
 
 from gkore.conf.site import Domain, Function, Param, Redirect, Route
 from gkore.errors import ProtocolError
+from gkore.protocol.head import Head, Seen
 from gkore.protocol.line import METHODS, RequestLine
 from gkore.worker.dispatch import dispatch
 from gkore.worker.filemap import FileMap
@@ -25,6 +26,9 @@ GROUPS_MAX = 15
 """Capture groups handed to a handler, as in Kore."""
 KNOWN_MAX = 1024
 HOSTS_MAX = 1024
+SEEN_MAX = 1024
+SEEN_BYTES_MAX = 2048
+"""At most 1024 requests of 2 KiB are remembered: 2 MiB."""
 
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]+)(?::[0-9]*)?")
 
@@ -227,11 +231,20 @@ def _spell(methods: int) -> list[str]:
 class Hosts:
     """The domains of one server, asked in the order of declaration; answers are remembered by the Host field."""
 
-    __slots__ = ("_compiled", "known")
+    __slots__ = ("_compiled", "known", "seen")
 
     def __init__(self, domains: Iterable[Domain], planner: Planner) -> None:
         self._compiled = [(re.compile(translate(domain.name.lower())), Host(domain, planner)) for domain in domains]
         self.known: dict[bytes | None, Host] = {}
+        self.seen: dict[bytes, Seen] = {}
+        """What the bytes of a whole request mean here, where that is always the same."""
+
+    def remember(self, request: Head) -> None:
+        """The same bytes will be the same request with the same action."""
+        if len(request.chunk) <= SEEN_BYTES_MAX:
+            if len(self.seen) >= SEEN_MAX:
+                self.seen.clear()
+            self.seen[request.chunk] = (request.line, request.fields, request.action, request.keep_alive)
 
     def all(self) -> list[Host]:
         """Every domain, in the order of declaration."""

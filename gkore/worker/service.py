@@ -88,6 +88,7 @@ class Service:
         """Every connection closes after the response that it is waiting for."""
         self.parsers: list[RequestParser[Request]] = []
         self.ready = fleet.ready
+        self.queue = fleet.ready.queue
         if not self.keepalive_time:
             self.drain()
 

@@ -174,6 +174,7 @@ class CertifiedHosts(Hosts):
         self._all = hosts
         self._context = context
         self.known: dict[bytes | None, Host] = {}
+        self.seen = {}
 
     def _find(self, field: bytes | None) -> Host:
         host = self._all.find(field)
@@ -265,7 +266,7 @@ class SecureConnection(Connection):
         if seen[:1].isalpha():
             self.sock.recv(HELLO_MAX)
             self.sock.send(PLAIN_ANSWER)
-            self._linger()
+            self.linger()
         else:
             self.close()
 

@@ -252,3 +252,38 @@ def test_no_bytes_raise_anything_but_a_refusal(pieces, step):
                 reader.feed(data[start : start + size])
         outcomes.append([(head.line.target, head.content) for head in reader.complete])
     assert outcomes[0] == outcomes[1]
+
+
+@given(
+    st.lists(st.sampled_from([GET, GET.replace(b"/", b"/b", 1), post(b"hello"), chunked(b"x")]), max_size=8), st.data()
+)
+def test_what_was_seen_reads_as_before(pieces: list[bytes], data: st.DataObject) -> None:
+    """A parser that remembers whole requests hands on the same ones as one that reads every byte."""
+    (known,) = fed(GET)
+    stream = b"".join(pieces)
+    cut = data.draw(st.integers(0, len(stream)))
+    reader = parser()
+    reader.seen = {GET: (known.line, known.fields, "remembered", True)}
+    for part in (stream[:cut], stream[cut:]):
+        reader.feed(part)
+    plain = fed(stream) if stream else []
+    assert reader.idle
+    assert [(head.line.text, head.content) for head in reader.complete] == [(h.line.text, h.content) for h in plain]
+    assert all(head.line.text == known.line.text for head in reader.complete if head.action)
+
+
+def test_only_whole_requests_of_always_one_meaning_may_be_remembered() -> None:
+    with_query = GET.replace(b"/ ", b"/?a=1 ")
+    for data in (GET, with_query, post(b"hello"), post(b""), chunked(b"x")):
+        reader = parser()
+        for _ in range(3):
+            reader.feed(data)
+        assert [head.chunk for head in reader.complete[1:]] == [GET if data == GET else b""] * 2
+
+
+def test_what_was_seen_ends_with_a_close() -> None:
+    (known,) = fed(GET)
+    reader = parser()
+    reader.seen = {GET: (known.line, known.fields, None, False)}
+    reader.feed(GET + GET)
+    assert not reader.complete[0].keep_alive
