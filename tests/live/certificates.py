@@ -25,6 +25,10 @@ KINDS = {
 }
 
 
+AUTHORITY = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign")
+"""Python 3.13 checks strictly (VERIFY_X509_STRICT): RFC 5280, 4.2.1.3, wants the key's usage in a CA's certificate."""
+
+
 class Authority:
     """A certificate authority with one directory; ``above`` makes it an intermediate one."""
 
@@ -33,23 +37,24 @@ class Authority:
         self.directory = directory
         self.name = name
         self.cert, self.key = directory / f"{name}.pem", directory / f"{name}.key"
-        self._make(name, self.cert, self.key, "basicConstraints=critical,CA:TRUE", above)
+        self._make(name, self.cert, self.key, AUTHORITY, above)
 
     def _run(self, *words: object) -> None:
         subprocess.run(["openssl", *map(str, words)], cwd=self.directory, check=True, capture_output=True)
 
     def _make(
-        self, name: str, cert: Path, key: Path, extension: str, above: Authority | None, kind: str = "ec"
+        self, name: str, cert: Path, key: Path, extensions: tuple[str, ...], above: Authority | None, kind: str = "ec"
     ) -> None:
         signed = ["-CA", above.cert, "-CAkey", above.key] if above else []
-        subject = ["-subj", f"/CN={name}", "-addext", extension]
+        subject = ["-subj", f"/CN={name}"]
+        for extension in extensions:
+            subject += ["-addext", extension]
         self._run("req", "-x509", *KINDS[kind], "-nodes", "-keyout", key, "-out", cert, "-days", 30, *subject, *signed)
 
     def issue(self, name: str, file: str = "", kind: str = "ec") -> tuple[Path, Path]:
         """A certificate for a host or a client, and its key."""
         cert, key = self.directory / f"{file or name}.pem", self.directory / f"{file or name}.key"
-        alternative = f"subjectAltName=DNS:{name}"
-        self._make(name, cert, key, alternative, self, kind)
+        self._make(name, cert, key, (f"subjectAltName=DNS:{name}", "basicConstraints=critical,CA:FALSE"), self, kind)
         return cert, key
 
     def revoke(self, cert: Path) -> Path:
