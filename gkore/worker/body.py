@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from posix import close  # os.close, once patched, stats first, and closes later what is no regular file
@@ -68,7 +68,9 @@ class Stored:
         self.size += len(data)
 
     def read(self, offset: int, length: int) -> bytes:
-        """Up to ``length`` bytes from ``offset``; fewer only at the end."""
+        """Up to ``length`` bytes from ``offset``; fewer only at the end. ValueError once it is closed."""
+        if self.descriptor < 0:
+            raise ValueError("the request is over, and its files are gone: read them before the handler ends")
         if length <= PIECE:
             return os.pread(self.descriptor, length, offset)
         pieces = []
@@ -176,6 +178,19 @@ def pieces(content: bytes, spool: Spool | None) -> Iterator[bytes]:
         offset += len(piece)
         if spool.file is not None:
             gevent.sleep(0)
+
+
+def reader(content: bytes, spool: Spool | None) -> Callable[[int, int], bytes]:
+    """Reads the body anywhere, ``reader(...)(offset, length)``; while much of a file is read, others get their turn."""
+    if spool is None:
+        return lambda offset, length: content[offset : offset + length]
+
+    def read(offset: int, length: int) -> bytes:
+        if length >= PIECE and spool.file is not None:
+            gevent.sleep(0)
+        return spool.read(offset, length)
+
+    return read
 
 
 def digest(content: bytes, spool: Spool | None) -> bytes:

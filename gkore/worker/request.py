@@ -205,7 +205,7 @@ class Request(Head):
     def populate_multi(self) -> bool:
         """Take declared parameters and all files from a multipart body. ProtocolError 400 or 413 for a broken one."""
         service = self.connection.service
-        pairs, files = read_form(self, service.storage, service.params_max)
+        pairs, files = read_form(self, service.params_max)
         self._files = {**files, **(self._files or {})}
         self._keep(parameters.accept(self._rules(False), self, pairs))
         return True
@@ -317,7 +317,7 @@ class Request(Head):
         return b"%b%b%b\r\n" % (prefixes[self.line.minor][status], b"".join(self._extra or ()), framing)
 
     def release(self) -> None:
-        """The request is over: its files are removed."""
+        """The request is over: its files are removed, uploaded ones with them."""
         if self.spool is not None:
             self.spool.close()
 

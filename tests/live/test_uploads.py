@@ -66,6 +66,27 @@ async def waiting(req):
     kore.log(kore.LOG_INFO, f"waiting with {req.body_path}")
     await kore.suspend(1_000_000)
 
+kept = []
+
+def keep(req):
+    req.populate_multi()
+    kept[:] = [req.file_lookup("file"), req.file_lookup("other")]
+    read = [[file.read(1_000_000_000)[1][-5:].decode(), file.size] for file in kept]
+    links = []
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            links.append(os.readlink(f"/proc/self/fd/{entry}"))
+        except OSError:
+            pass
+    found = [sum("/bodies/" in link for link in links), os.path.getsize(req.body_path), len(req.argument("text")), read]
+    req.response(200, json.dumps(found))
+
+def later(req):
+    try:
+        kept.pop().read(1)
+    except ValueError as failure:
+        req.response(200, str(failure))
+
 def closing(req):
     # Which of our files are still open right after they were let go.
     kept = []
@@ -113,8 +134,13 @@ domain * {
     static /waiting waiting
     static /rss rss
     static /closing closing
+    static /keep keep
+    static /later later
     static /form form
     params post /upload {
+        validate text v_any
+    }
+    params post /keep {
         validate text v_any
     }
     params post /form {
@@ -249,6 +275,20 @@ def test_a_client_that_leaves_while_it_is_served_leaves_nothing(up: Server) -> N
     assert left(up)
     client.close()
     nothing_is_left(up)
+
+
+def test_uploaded_files_stay_where_the_body_is(up: Server) -> None:
+    """Written once; and gone with the request, as in Kore."""
+    sizes = (9_000_001, 12_000_001)
+    body, headers = multipart(
+        part("file", b"x" * (sizes[0] - 5) + b"first", "a"),
+        part("text", b"t" * 1_000_000),
+        part("other", b"y" * (sizes[1] - 5) + b"other", "b"),
+    )
+    found = json.loads(up.get("/keep", "POST", body=body, headers=headers).body)
+    assert found == [1, len(body), 1_000_000, [["first", sizes[0]], ["other", sizes[1]]]]
+    nothing_is_left(up)
+    assert up.get("/later").text.startswith("the request is over")
 
 
 def test_files_are_closed_at_once(up: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -9,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gkore.errors import ProtocolError
-from gkore.protocol.multipart import BOUNDS, Bounds, Field, File, FileEnd, FormParser
+from gkore.protocol.multipart import (
+    BOUNDS,
+    SEARCH,
+    SEARCH_FIRST,
+    Bounds,
+    Field,
+    File,
+    FileEnd,
+    FormParser,
+    Span,
+    find_parts,
+)
 
 TYPE = "multipart/form-data; boundary=XX"
 END = b"--XX--\r\n"
@@ -21,7 +33,32 @@ def part(disposition: bytes, content: bytes, *more: bytes) -> bytes:
 
 
 def events_of(body: bytes, *, content_type: str = TYPE, bounds: Bounds = BOUNDS, step: int = 0) -> list:
-    """Everything that comes out of ``body``, chunks of one file joined."""
+    """Everything that comes out of ``body``, chunks of one file joined; found in the whole body it must be the same."""
+    assert outcome(lambda: found_in(body, content_type, bounds)) == outcome(
+        lambda: fed_in_steps(body, content_type, bounds, step)
+    )
+    return fed_in_steps(body, content_type, bounds, step)
+
+
+def outcome(way: Callable[[], list]) -> list | int:
+    try:
+        return way()
+    except ProtocolError as refusal:
+        return refusal.status
+
+
+def found_in(body: bytes, content_type: str = TYPE, bounds: Bounds = BOUNDS) -> list:
+    events: list = []
+    for part in find_parts(FormParser(content_type, bounds), lambda offset, length: body[offset : offset + length]):
+        if isinstance(part, Span):
+            content = body[part.start : part.end]
+            events += [part.file, content, FileEnd.END] if content else [part.file, FileEnd.END]
+        else:
+            events.append(part)
+    return events
+
+
+def fed_in_steps(body: bytes, content_type: str, bounds: Bounds, step: int) -> list:
     parser = FormParser(content_type, bounds)
     events: list = []
     for start in range(0, len(body), step or len(body) or 1):
@@ -205,6 +242,10 @@ def test_truncated_anywhere(cut):
         b'--XX\r\nContent-Disposition: form-data; name="a"\n\n1\r\n' + END,
         part(b'name="a"', b"12", b"Content-Length: 1") + END,
         part(b'name="a"', b"12", b"Content-Length: 3") + END,
+        part(b'name="a"; filename="a"', b"12", b"Content-Length: 3") + END,
+        b"--XX\r\n\r\n" + END,
+        b"x--XX--",
+        b"xx--XX\r\n" + part(b'name="a"', b"1") + END,
         part(b'name="a"', b"12", b"Content-Length: -1") + END,
     ],
 )
@@ -218,6 +259,7 @@ def test_forged(body):
     [
         (part(b'name="a"', b"1") * 4 + END, Bounds(parts=3)),
         (part(b'name="a"', b"x" * 11) + END, Bounds(field=10)),
+        (part(b'name="a"', b"x" * 9) * 3 + END, Bounds(field=10, fields=26)),
         (part(b'name="' + b"a" * 200 + b'"', b"1") + END, Bounds(header_line=100)),
         (b"--XX\r\nX-Endless: " + b"a" * 1000, Bounds(header_line=100)),
         (part(b'name="a"', b"1", *[b"X-%d: y" % number for number in range(4)]) + END, Bounds(header_lines=4)),
@@ -233,6 +275,32 @@ def test_a_file_is_not_held_back():
     list(parser.feed(b'--XX\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n'))
     for _ in range(100):
         assert list(parser.feed(b"y" * 65536)) == [b"y" * 65536]
+
+
+@pytest.mark.parametrize("at", [SEARCH_FIRST, SEARCH_FIRST + SEARCH])
+@pytest.mark.parametrize("near", range(-12, 3))
+def test_marks_across_the_ends_of_what_is_searched_at_once(at, near):
+    before = part(b'name="f"; filename="f"', b"")
+    content = b"\r\n--XY" * (SEARCH // 4)
+    content = content[: at + near]
+    body = part(b'name="f"; filename="f"', content, b"Content-Length: %d" % len(content)) + before + END
+    first, data, *rest = found_in(body)
+    assert (first, data) == (File("f", "f", ""), content)
+    assert rest == [FileEnd.END, File("f", "f", ""), FileEnd.END]
+
+
+def test_empty_lines_without_end_are_not_looked_at_one_by_one():
+    """Each would be cheap; a body has millions of them."""
+    shown = 0
+    body = b"\r\n" * 200_000 + part(b'name="a"', b"1") + part(b'name="f"; filename="f"', b"\r\n" * 200_000) + END
+
+    def read(offset: int, length: int) -> bytes:
+        nonlocal shown
+        shown += 1
+        return body[offset : offset + length]
+
+    assert [type(part) for part in find_parts(FormParser(TYPE), read)] == [Field, Span]
+    assert shown < 50
 
 
 NAME = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters='"\\%'), min_size=1, max_size=20)
@@ -256,5 +324,7 @@ def test_what_a_client_sends_comes_out(parts, step):
     st.integers(1, 9),
 )
 def test_no_bytes_raise_anything_else(pieces, step):
+    body = b"".join(pieces)
     with suppress(ProtocolError):
-        events_of(b"".join(pieces), step=step)
+        fed_in_steps(body, TYPE, BOUNDS, step)
+    assert outcome(lambda: fed_in_steps(body, TYPE, BOUNDS, 0)) == outcome(lambda: found_in(body))
