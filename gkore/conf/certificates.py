@@ -149,7 +149,8 @@ def _try(what: str, function: Any, *arguments: Any) -> None:
     try:
         function(*arguments)
     except SSLError as failure:
-        reason = (failure.reason or str(failure)).lower().replace("_", " ")
+        # set_ciphers raises one without a reason
+        reason = (getattr(failure, "reason", None) or str(failure)).lower().strip("(),'").replace("_", " ")
         raise Refused(f"{what}: {CLEARER.get(reason, reason)}") from None
     except OSError as failure:
         raise Refused(f"{what}: {failure.strerror or failure}") from None

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import ssl
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,6 +115,54 @@ def test_versions(server: Start, authority: Authority, version: str) -> None:
     }[version]
     with pytest.raises(ssl.SSLError), connected(up, other):
         pass
+
+
+def test_ciphers_of_tls_1_2(server: Start, authority: Authority) -> None:
+    conf = "tls_cipher ECDHE-ECDSA-CHACHA20-POLY1305\n" + domain("*", authority.issue("one.test"))
+    up = server(conf, app=APP)
+    made = context(authority)
+    made.maximum_version = ssl.TLSVersion.TLSv1_2
+    with connected(up, made) as sock:
+        assert sock.cipher()[0] == "ECDHE-ECDSA-CHACHA20-POLY1305"
+    made.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
+    with pytest.raises(ssl.SSLError), connected(up, made):
+        pass
+
+
+def test_diffie_hellman_with_parameters_of_a_file(server: Start, authority: Authority, tmp_path: Path) -> None:
+    parameters = tmp_path / "dh.pem"
+    command = ["openssl", "genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", "dh_rfc5114:3", "-out", parameters]
+    subprocess.run(command, check=True, capture_output=True)
+    pair = authority.issue("one.test", "one-rsa", "rsa")
+    conf = f"tls_dhparam {parameters}\ntls_cipher DHE-RSA-AES256-GCM-SHA384\n" + domain("*", pair)
+    up = server(conf, app=APP)
+    made = context(authority)
+    made.maximum_version = ssl.TLSVersion.TLSv1_2
+    with connected(up, made) as sock:
+        assert sock.cipher()[0] == "DHE-RSA-AES256-GCM-SHA384"
+        assert ask(sock)[0] == 200
+
+
+@pytest.mark.parametrize("wrong", ["tls_cipher NONSENSE", "tls_dhparam kore.conf"])
+def test_wrong_settings_are_mistakes_of_the_conf(server: Start, authority: Authority, wrong: str) -> None:
+    up = server(f"{wrong}\n" + domain("*", authority.issue("one.test")), app=APP, ready=False, status=3)
+    assert up.ends() == 3
+    assert wrong.partition(" ")[0] in up.log()
+
+
+def test_handshakes_count_as_connections(server: Start, authority: Authority) -> None:
+    conf = "worker_max_connections 2\nhttp_header_timeout 2\n" + domain("*", authority.issue("one.test"))
+    up = server(conf, app=APP, workers=1)
+    with (
+        socket.create_connection(("127.0.0.1", up.port), DEADLINE) as one,
+        socket.create_connection(("127.0.0.1", up.port), DEADLINE) as two,
+    ):
+        one.sendall(b"\x16\x03\x01\x02\x00")
+        two.sendall(b"\x16\x03\x01\x02\x00")
+        with connected(up, context(authority)) as sock:  # once those two have been given up
+            assert ask(sock)[0] == 200
+            assert last_words(one) == b""
+            assert last_words(two) == b""
 
 
 def test_large_bodies_both_ways_and_slow_reading(server: Start, authority: Authority) -> None:
