@@ -48,8 +48,11 @@ def ask(path: str, command: str) -> dict[str, Any]:
             sock.sendall(command.encode() + b"\n")
         except OSError as failure:
             raise StartError(f"no gkore answers at {path}: {failure.strerror} (--control PATH, or -c CONF)") from None
-        with sock.makefile("r", encoding="utf-8") as answers:
-            line = answers.readline()
+        try:
+            with sock.makefile("r", encoding="utf-8") as answers:
+                line = answers.readline()
+        except ConnectionError:
+            line = ""
     return json.loads(line) if line else {}
 
 
@@ -72,14 +75,24 @@ def perform(words: Sequence[str], conf: str, control: str, watch: bool, as_json:
 
 def show(path: str, watch: bool, as_json: bool) -> int:
     """Print the table, once or every second until the server ends or Ctrl-C."""
-    while True:
-        found = ask(path, "status")
-        if watch and sys.stdout.isatty():
-            print("\033[H\033[2J", end="")
-        print(json.dumps(found) if as_json else table(found), flush=True)
+    found = ask(path, "status")
+    alive = watch and sys.stdout.isatty() and not as_json
+    if alive:
+        print("\033[2J", end="")
+    while found:
+        text = json.dumps(found) if as_json else table(found)
+        if alive:  # line over line, or a terminal flickers
+            text = "\033[H" + "".join(f"{line}\033[K\n" for line in text.splitlines()) + "\033[J"
+        print(text, end="" if alive else "\n", flush=True)
         if not watch:
             return 0
         time.sleep(1)
+        try:
+            found = ask(path, "status")
+        except StartError:
+            found = {}
+    print("the server has ended")
+    return 0 if watch else 3
 
 
 def table(found: dict[str, Any]) -> str:
@@ -117,10 +130,18 @@ def stamp(moment: float | None) -> str:
 
 def row(one: dict[str, Any]) -> str:
     return (
-        f"{one['slot']:>6} {one['pid']:>8} {one['state']:<9} {one['age']:>7}s {one['rate']:>8} "
+        f"{one['slot']:>6} {one['pid']:>8} {one['state']:<9} {span(one['age']):>8} {one['rate']:>8} "
         f"{one['requests']:>11} {one['connections']:>6} {one['websockets']:>6} {one['tasks']:>6} "
         f"{one['rss'] / 2**20:>7.1f}M {one['lag']:>5}ms {one['blocked']:>7}"
     )
+
+
+def span(seconds: int) -> str:
+    """A worker's age, in the two units that tell most."""
+    for name, size, less, part in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if seconds >= size:
+            return f"{seconds // size}{name}{seconds % size // part:02}{less}"
+    return f"{seconds}s"
 
 
 def is_command(word: str) -> bool:

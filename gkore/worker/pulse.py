@@ -36,7 +36,7 @@ class Pulse:
         self._rss_max: int = settings.worker_rss_max
         self.spread: Spread | None = None
         self._worn = False
-        self._beats = 0
+        self._beats = round(1 / BEAT_TIME)  # the first one counts as a second: who looks then wants to see memory
         self._requests = 0
         self._expected = monotonic()
         self._memory = slot.memory

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -13,6 +14,8 @@ import sys
 from collections.abc import Callable
 
 from server import DEADLINE, REPOSITORY, Server, until
+
+from gkore.remote import span
 
 Start = Callable[..., Server]
 
@@ -212,3 +215,30 @@ def test_the_reference_names_every_metric_and_no_other(server: Start) -> None:
     named = dict(re.findall(r"^\| `(gkore_\w+)` \| (\w+) \|", text, re.MULTILINE))
     shown = dict(re.findall(r"^# TYPE (\w+) (\w+)$", page(up, "/metrics")[1], re.MULTILINE))
     assert named == shown
+
+
+def test_watching_ends_with_the_server(server: Start) -> None:
+    up = server(CONF, app=APP)
+    master, terminal = pty.openpty()
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "gkore", "status", "--watch"]
+    watching = subprocess.Popen(command, cwd=up.directory, env=env, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    said = b""
+    while said.count(b"2 workers wanted") < 2:
+        said += os.read(master, 65536)
+    assert b" 0.0M" not in said
+    up.stop()
+    try:
+        while piece := os.read(master, 65536):
+            said += piece
+    except OSError:  # Linux: the other end is closed
+        pass
+    os.close(master)
+    assert watching.wait(DEADLINE) == 0
+    assert said.endswith(b"the server has ended\r\n")
+
+
+def test_ages_are_short() -> None:
+    seconds = (0, 59, 60, 3599, 3600, 90000, 10**7)
+    assert [span(one) for one in seconds] == ["0s", "59s", "1m00s", "59m59s", "1h00m", "1d01h", "115d17h"]
