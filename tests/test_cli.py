@@ -157,3 +157,28 @@ def test_addresses_of_the_command_line_replace_the_confs() -> None:
     (server,) = application.site.servers.values()
     assert [str(bind) for bind in server.binds] == ["0.0.0.0:8080", "[::1]:80", "unix:/tmp/s"]
     assert server.tls is None
+
+
+def test_words_as_gunicorn_wants_them_are_told_where_they_go(tmp_path: Path) -> None:
+    done = gkore("shop:app", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "wsgi shop:app" in done.stderr
+
+
+def test_a_module_that_does_not_import_is_one_mistake_and_not_one_more_for_each_of_its_functions(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "app.py").write_text("def hello(req):\n    pass\nx = (\n")
+    conf = "bind 127.0.0.1 0\npython_import app.py\ndomain * {\n    route / hello\n    route /b other\n}\n"
+    (tmp_path / "kore.conf").write_text(conf)
+    done = gkore("--check", "-c", "kore.conf", cwd=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (3, "gkore: 1 mistake in the configuration")
+
+
+def test_an_asgi_application_is_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "spoken.py").write_text("async def app(scope, receive, send):\n    pass\n")
+    conf = "bind 127.0.0.1 0\ndomain * {\n    route ^/ {\n        wsgi spoken:app\n    }\n}\n"
+    (tmp_path / "kore.conf").write_text(conf)
+    done = gkore("--check", "-c", "kore.conf", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "4:14: error: spoken:app is an ASGI application" in done.stderr

@@ -59,6 +59,8 @@ def load_script(application: Application) -> None:
         application.modules.append(load(script, first=True))
     except Wrong as why:
         expected = f"; expected: {why.expected}" if why.expected else ""
+        if ":" in script:  # as gunicorn and uvicorn want it
+            expected += f"; a WSGI application is a route of a conf: wsgi {script}"
         raise StartError(f"{why.message}{expected}") from None
     except ImportFailure as failure:
         raise ConfError([replace(failure.mistake(), detail=failure.traceback())]) from None

@@ -40,6 +40,7 @@ def python_import(reading: Reading, statement: Statement) -> None:
         reading.report(statement.wrong("file", why))
         return
     except ImportFailure as failure:
+        reading.unimported = True
         reading.report(imported(statement, failure))
         return
     application = reading.application

@@ -11,6 +11,7 @@ import importlib.util
 import linecache
 import os
 import sys
+from inspect import iscoroutinefunction
 from traceback import TracebackException
 from types import ModuleType
 from typing import Any
@@ -82,6 +83,8 @@ def find_object(name: str) -> Any:
         found = getattr(found, part, None)
     if not callable(found):
         raise LookupError(f"{module_name} has no {path} that can be called")
+    if iscoroutinefunction(found) or iscoroutinefunction(found.__call__):
+        raise LookupError(f"{name} is an ASGI application (async); gkore hosts WSGI ones and its own handlers")
     return found
 
 

@@ -56,6 +56,8 @@ class Reading:
         self.mistakes: list[Mistake] = []
         self.blocks: list[Block] = [Block("top", self.site)]
         self.waiting: list[Callable[[], None]] = []
+        self.unimported = False
+        """A module did not import: functions that are missing may be its own, so they are not mistakes yet."""
 
     @property
     def block(self) -> Block:
@@ -95,6 +97,8 @@ class Reading:
             try:
                 use(self.application.function(name))
             except LookupError:
+                if self.unimported:
+                    return
                 self.report(
                     statement.mistake(
                         label,
