@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import process
@@ -21,6 +21,8 @@ from bench.workloads import Workload
 
 LUA = Path(__file__).with_name("wrk.lua")
 TALK = Path(__file__).with_name("talk.py")
+TURNS = Path(__file__).with_name("turns.py")
+FEW = 64
 PER_ADDRESS = 20_000
 """Connections from one source address: fewer than the 28,232 ports of Linux' default ip_local_port_range."""
 FIRST_HUNDRED = 100
@@ -32,7 +34,7 @@ class Sample:
     """One server, one workload, one round."""
 
     cost: float
-    """CPU microseconds a request, or KiB a connection: the workload's unit."""
+    """CPU microseconds a request, KiB a connection, or a ratio: the workload's unit."""
     rate: float
     """Requests, or connections made, per second."""
     p99_ms: float
@@ -60,7 +62,7 @@ class Settings:
 
 def measure(running: Running, workload: Workload, settings: Settings) -> Sample:
     """One Sample. Raises Unusable when there is nothing to divide by."""
-    loads = {"wrk": under_wrk, "talk": under_talk, "idle": under_idle_connections}
+    loads = {"wrk": under_wrk, "talk": under_talk, "idle": under_idle_connections, "turns": under_turns}
     return loads[workload.load](running, workload, settings)
 
 
@@ -80,6 +82,29 @@ def under_talk(running: Running, workload: Workload, settings: Settings) -> Samp
         said = child.stdout.readline()
         if said != "READY\n":
             raise Unusable(f"the websocket load failed: {said}{child.stdout.read()[-400:]}")
+        return sample(running, workload, settings, lambda: reported(child, settings.duration))
+    finally:
+        child.kill()
+        child.wait()
+
+
+def under_turns(running: Running, workload: Workload, settings: Settings) -> Sample:
+    """What a request costs with many connections open, by what it costs with ``FEW``: the two after each other."""
+    few, many = (
+        _turns(running, workload, settings, connections, min(connections, workload.asking or connections))
+        for connections in (FEW, workload.connections)
+    )
+    return replace(many, cost=many.cost / few.cost)
+
+
+def _turns(running: Running, workload: Workload, settings: Settings, connections: int, asking: int) -> Sample:
+    words = [str(running.port), workload.path, str(connections), str(asking)]
+    child = started(on_core(settings.cores.load, [sys.executable, str(TURNS), *words]))
+    try:
+        assert child.stdout is not None
+        said = child.stdout.readline()
+        if said != "READY\n":
+            raise Unusable(f"the load in turns failed: {said}{child.stdout.read()[-400:]}")
         return sample(running, workload, settings, lambda: reported(child, settings.duration))
     finally:
         child.kill()

@@ -49,7 +49,9 @@ class Workload:
     form: tuple[str, bytes] | None = None
     """Content type and body of a POST; None is a GET."""
     answer: bytes = b"hello world"
-    load: Literal["wrk", "idle", "talk"] = "wrk"
+    load: Literal["wrk", "idle", "talk", "turns"] = "wrk"
+    asking: int = 0
+    """How many of the connections ask, of "turns"; 0 is all of them."""
     message: int = 0
     """Bytes of a websocket message; then what is asked for first is a handshake."""
     connections: int = 64
@@ -87,6 +89,8 @@ class Workload:
     def unit(self) -> str:
         if self.load == "idle":
             return "KiB/connection"
+        if self.load == "turns":
+            return "of its CPU/request with 64 connections"
         return "CPU us/message" if self.message else "CPU us/request"
 
 
@@ -116,6 +120,15 @@ WORKLOADS = (
     Workload("postgres", "a row of PostgreSQL by its key", app="postgres", goals=(Goal("uvicorn", 1.2),)),
     Workload("proc", "through a child process and back", app="proc", connections=8, goals=(Goal("uvicorn", 1.0),)),
     Workload("idle", "10,000 idle keep-alive connections", load="idle", connections=10_000, goals=(Goal("", 10),)),
+    Workload(
+        "crowd-idle",
+        "10,000 connections, 64 of them ask",
+        load="turns",
+        connections=10_000,
+        asking=64,
+        goals=(Goal("", 1.3),),
+    ),
+    Workload("crowd", "10,000 connections ask in turn", load="turns", connections=10_000, goals=(Goal("", 1.3),)),
     Workload(
         "fresh", "a new connection for every request", headers={"Connection": "close"}, goals=(Goal("uvicorn", 0.9),)
     ),
