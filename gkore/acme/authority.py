@@ -6,6 +6,7 @@ The library has given tls-alpn-01 up; its form is three lines, and they stand he
 from __future__ import annotations
 
 import hashlib
+import os
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,10 +15,11 @@ from typing import Any
 
 import josepy
 import requests
-from acme import challenges, client, errors, messages
+from acme import challenges, client, errors, jws, messages
 
 from gkore import __version__
 from gkore.acme.refusal import Refusal
+from gkore.acme.responder import challenge_certificate
 
 REQUEST_TIME = 30
 """Seconds of silence on one request."""
@@ -62,14 +64,29 @@ class Trusting(requests.adapters.HTTPAdapter):  # type: ignore[misc]
     def cert_verify(self, *_: Any) -> None:
         """The context does."""
 
+    def send(self, request: Any, **more: Any) -> Any:
+        """Without the path that REQUESTS_CA_BUNDLE puts there: after a chroot it leads nowhere."""
+        return super().send(request, **{**more, "verify": True})
+
 
 def trust(ca: str) -> ssl.SSLContext:
     """Whom to believe: the system's authorities and those of certifi, or only those of ``ca`` (PEM)."""
     if ca:
         return ssl.create_default_context(cadata=ca)
     context = ssl.create_default_context()
-    context.load_verify_locations(requests.certs.where())
+    context.load_verify_locations(os.environ.get("REQUESTS_CA_BUNDLE") or requests.certs.where())
     return context
+
+
+def warm_up() -> None:
+    """Import what the libraries import at first use: after a chroot there is nothing to import from."""
+    import encodings.idna  # noqa: F401
+
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = josepy.JWKEC(key=ec.generate_private_key(ec.SECP256R1()))
+    jws.JWS.sign(b"", key=key, alg=josepy.ES256, nonce=b"", url="https://localhost/").json_dumps()
+    challenge_certificate("localhost", bytes(32))
 
 
 class Authority:

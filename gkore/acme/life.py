@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from setproctitle import setproctitle
 
 from gkore import log
-from gkore.acme.authority import Authority, trust
+from gkore.acme.authority import Authority, trust, warm_up
 from gkore.acme.memory import Memory, Record
 from gkore.acme.refusal import Refusal
 from gkore.acme.responder import Responder
@@ -43,6 +43,7 @@ def run(line: int, challenges: int, folder: int) -> NoReturn:
     begin = heard.next()["begin"]
     open_log(begin["log"])
     trusted = trust(begin["ca"])
+    warm_up()
     give_up(begin["privileges"])
     memory = Memory(folder)
     authority = Authority(begin["provider"], begin["email"], memory.account_key(), trusted)
@@ -160,6 +161,10 @@ class Office:
             if refusal.counts:
                 record.tries.append(time.time())
             self._failed(name, refusal.code, str(refusal))
+        except Exception as failure:  # of the libraries or ours: never a process that dies and asks again
+            log.exception(f"{name}: the order failed by a fault of the program:", failure)
+            record.tries.append(time.time())
+            self._failed(name, "fault", repr(failure))
         else:
             self._keep(name)
 
