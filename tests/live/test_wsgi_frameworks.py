@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from server import DEADLINE, Server
+from server import DEADLINE, Server, until
+from test_cluster import redis as redis
 
 DJANGO = """
 import django
@@ -54,7 +55,7 @@ from flask import Flask, request
 from flask_socketio import SocketIO, emit, join_room
 
 app = Flask(__name__)
-socketio = SocketIO(app, async_mode="gevent", message_queue=os.environ.get("QUEUE"), cors_allowed_origins="*")
+socketio = SocketIO(app, async_mode="gevent", cors_allowed_origins="*")
 
 @app.get("/")
 def index():
@@ -63,7 +64,7 @@ def index():
 @socketio.on("connect")
 def connected():
     join_room("all")
-    emit("hello", request.args.get("name"))
+    emit("hello", f"{request.args.get('name')} {os.getpid()}")
 
 @socketio.on("say")
 def say(data):
@@ -83,11 +84,11 @@ def shout(data):
 """
 
 
-def hosted(server, tmp_path: Path, name: str, code: str, **options: object) -> Server:
+def hosted(server, tmp_path: Path, name: str, code: str, more: str = "", **options: object) -> Server:
     (tmp_path / f"{name}.py").write_text(code)
     target = {"djangosite": "application", "talk": "app"}[name]
     return server(
-        f"python_path {tmp_path}\ndomain * {{\n\troute ^/ {{\n\t\twsgi {name}:{target}\n\t}}\n}}\n", **options
+        f"python_path {tmp_path}\n{more}domain * {{\n\troute ^/ {{\n\t\twsgi {name}:{target}\n\t}}\n}}\n", **options
     )
 
 
@@ -122,8 +123,8 @@ def test_flask_socketio(server, tmp_path, transports):
     assert up.get("/").text == "a page"
     one, two = client(up, "one", transports), client(up, "two", transports)
     try:
-        assert one.receive(DEADLINE) == ["hello", "one"]
-        assert two.receive(DEADLINE) == ["hello", "two"]
+        assert one.receive(DEADLINE) == ["hello", f"one {up.workers[0]}"]
+        assert two.receive(DEADLINE) == ["hello", f"two {up.workers[0]}"]
         assert one.call("say", "to all ü", timeout=DEADLINE) == "heard"
         assert one.receive(DEADLINE) == two.receive(DEADLINE) == ["said", "to all ü"]
         two.emit("later", {"in": "background"})
@@ -132,6 +133,45 @@ def test_flask_socketio(server, tmp_path, transports):
     finally:
         one.disconnect()
         two.disconnect()
+
+
+def test_flask_socketio_over_workers(server, tmp_path, redis):
+    """Its own message queue carries what one worker's client says to the other's.
+
+    It is made in each worker: before the fork both would get one name, and take the other's messages for their own.
+    """
+    pytest.importorskip("flask_socketio", reason="Flask-SocketIO is not installed: it is NOT tested on gkore")
+    pytest.importorskip("websocket", reason="websocket-client is not installed: Flask-SocketIO is NOT tested on gkore")
+    late = """
+socketio = SocketIO()
+def kore_worker_configure():
+    socketio.init_app(app, async_mode="gevent", message_queue=os.environ["QUEUE"])
+"""
+    code = re.sub("(?m)^socketio = .*$", late, SOCKETIO)
+    up = hosted(
+        server, tmp_path, "talk", code, f"python_import {tmp_path}/talk.py\n", workers=2, env={"QUEUE": redis.url}
+    )
+    clients = {}
+    while len(clients) < 2:  # until both workers have one
+        made = client(up, "x", ["websocket"])
+        _, worker = made.receive(DEADLINE)[1].split()
+        if worker in clients:
+            made.disconnect()
+        else:
+            clients[worker] = made
+    one, two = clients.values()
+    try:
+        until(lambda: numbers(redis) == 2, "both workers to listen")
+        two.emit("later", "over there")
+        assert one.receive(DEADLINE) == two.receive(DEADLINE) == ["said", "over there"]
+    finally:
+        one.disconnect()
+        two.disconnect()
+
+
+def numbers(redis) -> int:
+    """How many listen to Flask-SocketIO's channel."""
+    return pytest.importorskip("redis").Redis.from_url(redis.url).pubsub_numsub("flask-socketio")[0][1]
 
 
 def client(up: Server, name: str, transports: list[str]):
