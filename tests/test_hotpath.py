@@ -53,6 +53,7 @@ workers 1
 worker_set_affinity 0
 domain * {{
     attach default
+    {log}
     route /sync {{
         handler hello
     }}
@@ -84,11 +85,19 @@ ASYNC = [
 ]
 
 
+LOGGED = [
+    *(call for call in SYNC if call != "request.py:response"),
+    "dispatch.py:serve",  # what stands around the handler: nothing but the log
+    "filtered.py:response",  # as Request.response, and notes the length
+    "accesslog.py:take",  # the line
+]
+
+
 @pytest.fixture
-def port(tmp_path: Path):
+def port(tmp_path: Path, request: pytest.FixtureRequest):
     (tmp_path / "app.py").write_text(APP)
     conf = tmp_path / "kore.conf"
-    conf.write_text(CONF.format(app=tmp_path / "app.py"))
+    conf.write_text(CONF.format(app=tmp_path / "app.py", log=getattr(request, "param", "")))
     command = [sys.executable, "-m", "gkore", "-nrc", str(conf)]
     server = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ})
     found = 0
@@ -132,3 +141,8 @@ def ask(sock: socket.socket, path: str) -> bytes:
 @pytest.mark.parametrize(("path", "budget"), [("/sync", SYNC), ("/async", ASYNC)])
 def test_calls_of_one_request(port: int, path: str, budget: list[str]) -> None:
     assert sorted(calls_of(port, path)) == sorted(budget)
+
+
+@pytest.mark.parametrize("port", ["accesslog a.log"], indirect=True)
+def test_calls_of_one_logged_request(port: int) -> None:
+    assert sorted(calls_of(port, "/sync")) == sorted(LOGGED)
