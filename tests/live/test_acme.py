@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import socket
 import ssl
 import subprocess
@@ -173,3 +174,28 @@ def keep_asking(port: int, done: threading.Event, failures: list[str]) -> None:
             failures.append(repr(failure))
         finally:
             client.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can confine a process")
+def test_confined_beside_a_key_manager_and_killed(server: Start, tmp_path: Path) -> None:
+    """In a chroot with nothing but names in it; the key is the key manager's; kill -9 is healed."""
+    port, root = free_port(), tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    (root / "etc" / "hosts").write_text("127.0.0.1 localhost\n")
+    processes = "privsep worker {\n    runas nobody\n}\nprivsep keymgr {\n    runas daemon\n}\n"
+    with pebble(tmp_path / "ca", port) as ca:
+        up = server(conf(ca, port, "one.test", more=f"{processes}privsep acme {{\n    root {root}\n}}\n"), app=APP)
+        issued(up, port, "one.test")
+        (ours,) = found_processes(up)
+        assert os.readlink(f"/proc/{ours}/root") == str(root)
+        assert owner(root / "acme" / "account" / "account-key.pem") == (65534, 0o600)
+        assert owner(root / "acme" / "one.test" / "key.pem") == (0, 0o600)
+        os.kill(ours, signal.SIGKILL)
+        up.says("the acme process ended with status -9.*next try in 1 s")
+        until(lambda: found_processes(up) not in ([], [ours]), "another acme process")
+        assert not served(port, "one.test")["placeholder"]
+
+
+def found_processes(up: Server) -> list[int]:
+    """The acme processes of a server."""
+    return [pid for pid in up.processes() if "[acme]" in Path(f"/proc/{pid}/cmdline").read_text()]
