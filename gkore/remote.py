@@ -104,11 +104,12 @@ def table(found: dict[str, Any]) -> str:
         f"{found['requests']} requests, {found['restarts']} restarts, {found['generation'] - 1} reloads",
         HEAD,
     ]
+    lines += map(row, found["workers"])
     keymgr = found.get("keymgr")
     if keymgr:
         what = f"pid {keymgr['pid']}, {keymgr['keys']} keys" if keymgr["pid"] else "not running, see the log"
-        lines.append(f"key manager: {what}")
-    return "\n".join((*lines, *map(row, found["workers"]), *certificates(found["certificates"])))
+        lines += ["", f"key manager: {what}"]
+    return "\n".join((*lines, *certificates(found["certificates"])))
 
 
 def certificates(found: list[dict[str, Any]]) -> list[str]:
