@@ -142,9 +142,9 @@ class Client:
         try:
             with self._worker.call(self.server, self.seconds) as line:
                 line.sendall(self._head(method, path, pairs(headers), body) + body)
-                response = http.client.HTTPResponse(line, method=method)  # type: ignore[arg-type]
-                response.begin()
-                yield response
+                with http.client.HTTPResponse(line, method=method) as response:  # type: ignore[arg-type]
+                    response.begin()
+                    yield response
         finally:
             self._raise()
 
