@@ -15,7 +15,7 @@ from pathlib import Path
 
 def main(words: list[str]) -> int:
     width = min(4, len(os.sched_getaffinity(0)))
-    with tempfile.TemporaryDirectory(prefix="gkore-tests-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="abreast-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         directory.chmod(0o755)  # tests that drop privileges read beneath it
         claims = directory / "claims"
