@@ -56,6 +56,7 @@ def application(wishes: dict) -> SimpleNamespace:
         no_runas=wishes.pop("no_runas", False),
         daemonize=wishes.pop("daemonize", False),
         hook=hooks.get,
+        hear_children=lambda: None,
         settings=settings_of({**DEFAULTS, **wishes}),
     )
 

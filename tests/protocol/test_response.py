@@ -55,7 +55,7 @@ def test_header_lines_are_bounded() -> None:
 
     for number in range(3000):
         header_line("x", str(number))
-    assert len(response._lines) <= response.LINES_MAX
+    assert len(response.known_lines) <= response.LINES_MAX
 
 
 def test_error_page() -> None:
