@@ -140,7 +140,7 @@ def wrk(port: int, workload: Workload, cores: Cores, seconds: float) -> dict[str
         headers += ["-H", f"Content-Type: {workload.form[0]}"]
     how = ["-t", "1", "-c", str(workload.connections), "-d", "3600s", "-s", str(LUA), *headers]
     address = f"http{'s' if workload.tls else ''}://127.0.0.1:{port}{workload.path}"
-    command = ["wrk", *how, address, "--", str(workload.depth)]
+    command = ["wrk", *how, address, "--", str(workload.depth), str(workload.cookies)]
     if workload.form:
         with tempfile.NamedTemporaryFile(delete=False) as body:
             body.write(workload.form[1])

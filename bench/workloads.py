@@ -62,6 +62,8 @@ class Workload:
     depth: int = 1
     """Requests written at once on a connection before their answers are awaited."""
     headers: dict[str, str] = field(default_factory=dict)
+    cookies: int = 0
+    """So many clients take turns, each with a cookie of its own; 0 is none."""
     goals: tuple[Goal, ...] = ()
 
     @property
@@ -112,6 +114,13 @@ WORKLOADS = (
     Workload("hello", "a plain `def` handler answers 11 bytes", goals=HELLO_GOALS),
     Workload("hello-async", "the same from an `async def` handler", app="hello-async", goals=HELLO_GOALS),
     Workload("browser", "ten headers as a browser sends them", headers=BROWSER, goals=(Goal("uvicorn", 0.55),)),
+    Workload(
+        "browsers",
+        "ten headers of 5,000 browsers in turn: nothing repeats",
+        headers={name: value for name, value in BROWSER.items() if name != "Cookie"},
+        cookies=5000,
+        goals=(Goal("uvicorn", 0.75),),
+    ),
     Workload("pipelined", "16 requests written at once", depth=16, goals=(Goal("nginx", 2.5, "rate"),)),
     Workload("suspend", "the handler waits 1 ms", app="suspend", goals=(Goal("uvicorn", 0.7), Goal("kore", 1.1))),
     Workload("lock", "64 requests through one lock", app="lock", goals=(Goal("uvicorn", 0.75),)),

@@ -52,10 +52,14 @@ class Fields:
         self.host = first.get(b"host")
         if more and self.host is not None and len(self.all(b"host")) > 1:
             raise ProtocolError(400, "two Host fields")
-        options = b",".join(self.all(b"connection")).lower()
-        self.closes = _CLOSE.search(options) is not None
-        self.keeps = _KEEP.search(options) is not None
-        self.upgrade = first.get(b"upgrade", b"").lower() if _UPGRADE.search(options) else b""
+        self.closes = self.keeps = False
+        self.upgrade = b""
+        if b"connection" in first:
+            options = b",".join(self.all(b"connection")).lower()
+            self.closes = _CLOSE.search(options) is not None
+            self.keeps = _KEEP.search(options) is not None
+            if _UPGRADE.search(options):
+                self.upgrade = first.get(b"upgrade", b"").lower()
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of ``name`` (lower case), or None; Kore's rule for repeated fields."""

@@ -126,7 +126,8 @@ class RequestParser(Generic[H]):
                     head.chunk = data
                 self.complete.append(head)
                 return
-            data = self._feed_many(self._skip_seen(data))
+            if 3 < data.find(b"\r\n\r\n") + 4 < len(data):
+                data = self._feed_many(self._skip_seen(data))
         rest = data
         while rest:
             rest = self._feed_head(rest) if self.head is None else self._feed_body(self.head, rest)
