@@ -10,8 +10,9 @@ workers share a slot until the older one has drained.
 from __future__ import annotations
 
 import mmap
-import os
 from enum import IntEnum, unique
+
+from gkore.protocol.shared import share
 
 CELLS = 32
 BEAT_TIME = 0.25
@@ -71,8 +72,7 @@ class Counters:
         self.rows = max(1, rows)
         size = (self.rows + 1) * CELLS * 8
         if descriptor is None:
-            descriptor = os.memfd_create("gkore-counters")
-            os.ftruncate(descriptor, size)
+            descriptor = share("gkore-counters", size)
         self.descriptor = descriptor
         self._map = mmap.mmap(descriptor, size)
         self._cells = memoryview(self._map).cast("Q")

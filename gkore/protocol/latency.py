@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gkore.protocol.shared import share
+
 if TYPE_CHECKING:
     from gkore.conf.site import Site
 
@@ -45,8 +47,7 @@ class Latency:
         self.labels = [Label(*label) for label in labels]
         size = max(1, len(self.labels)) * CELLS * 8
         if descriptor is None:
-            descriptor = os.memfd_create("gkore-latency")
-            os.ftruncate(descriptor, size)
+            descriptor = share("gkore-latency", size)
         self.descriptor = descriptor
         self._map = mmap.mmap(descriptor, size)
         self._cells = memoryview(self._map).cast("Q")
