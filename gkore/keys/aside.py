@@ -25,6 +25,9 @@ def aside(work: Callable[[], str]) -> str:
         pid = fork()
         if not pid:
             _do(work, writer)
+    except OSError:
+        close(reader)
+        raise
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         close(writer)

@@ -43,15 +43,17 @@ class Renewal:
     def begin(self) -> None:
         """Take up what has changed, and log it."""
         news: list[Any] = []
+        stamps: dict[int, Stamp] = {}
         for index, domain in self._domains().items():
             now = stamp(domain)
             if now == self._stamps.get(index):
                 continue
             found = self._try(domain)
             if found is not None:
-                self._stamps[index] = now
+                stamps[index] = now
                 news.append([index, *found])
         if news and self._spread(news):
+            self._stamps.update(stamps)  # not before: what went wrong is tried again at the next signal
             self._chains.update((index, chain.encode("latin-1")) for index, chain, _ in news)
             names = ", ".join(self._site.domains[entry[0]].name for entry in news)
             log.notice(f"certificates read again: {names}")
@@ -86,7 +88,11 @@ class Renewal:
         if wrong:
             log.error(f"the key manager has not got the new keys, all certificates stay: {wrong}")
             return False
-        why = aside(lambda: self._rehearse(news))
+        try:
+            why = aside(lambda: self._rehearse(news))
+        except OSError as failure:
+            log.error(f"all certificates stay: no process to try them in: {failure.strerror}; send SIGUSR1 again")
+            return False
         if why:
             self._replace(why)
             return True
