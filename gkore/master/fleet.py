@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -25,27 +24,20 @@ from gkore import log
 from gkore.conf.site import Site
 from gkore.errors import ProtocolError, StartError
 from gkore.master import notify
-from gkore.master.birth import Closable, RunWorker, bear
+from gkore.master.birth import RunWorker
 from gkore.master.certificates import Certificates
 from gkore.master.children import Child, Event, State, describe, reap
 from gkore.master.keymgr import Keymgr
-from gkore.master.latencies import Latencies
 from gkore.master.listeners import Listeners
+from gkore.master.nursery import Nursery
 from gkore.master.privileges import Privileges
-from gkore.master.provisions import new_journal, write_rest
-from gkore.master.relay import Line, pair
-from gkore.master.seats import Seat, covers
+from gkore.master.seats import WORKERS_MAX, Seat, covers
 from gkore.protocol.bus import EVERYBODY, MASTER, Envelope, Kind
-from gkore.protocol.counters import CELLS, Cell, Counters
-from gkore.protocol.slot import Exit, Slot
+from gkore.protocol.slot import Exit
 
 if TYPE_CHECKING:
-    from socket import socket
-
     from gkore.conf.application import Application
 
-WORKERS_MAX = 255
-"""As Kore: ``workers`` may be 1..255."""
 TEARDOWN_TIME = 1.0
 """Seconds beyond ``worker_drain_time``, in which a worker cuts off what is left and runs its teardown hooks."""
 EXTENSION = 5.0
@@ -67,16 +59,14 @@ class Fleet:
     ) -> None:
         settings = application.settings
         self.application = application
-        self.run_worker = run_worker
         self.listeners = listeners
-        self.privileges = privileges
         self.keymgr = keymgr or Keymgr(Site(), None)
+        self.nursery = Nursery(application, run_worker, listeners, privileges, self.keymgr)
         self.drain_time: float = settings.worker_drain_time
         self.terminate = settings.worker_death_policy == "terminate"
         self.wanted: int = settings.workers
         self.seats = {number: Seat() for number in range(1, max(self.wanted, listeners.slots) + 1)}
         self.children: dict[int, Child] = {}
-        self.counters = Counters(2 * WORKERS_MAX)
         self.generation = 1
         self.settled = False
         """Whether everything that is wanted is there, since the last change of what is wanted."""
@@ -84,16 +74,9 @@ class Fleet:
         """Whether it was settled once."""
         self.held = False
         """Nothing is forked and nobody drained: a reload failed after the point of no return."""
-        self.latencies = Latencies(application)
-        self.past = [0] * CELLS
-        """The counts of workers that have left."""
         self.restarts = 0
         """Workers that were replaced because they died."""
-        self.challenges: socket | None = None
-        """What every worker hands a CA's connections to (see ``acme``)."""
         self.certificates = Certificates()
-        self.private: Callable[[], Iterable[Closable]] = tuple
-        """The master's own descriptors, closed in every child."""
         self.status: int | None = None
         """The exit status of the server, once it is stopping."""
 
@@ -169,7 +152,7 @@ class Fleet:
     def tick(self) -> None:
         """Do what is missing between what is wanted and what is there."""
         now = monotonic()
-        self.keymgr.tick(self._strange)
+        self.keymgr.tick(lambda: self.nursery.strange(self.children.values()))
         if self.status is None and not self.held:
             for number in range(1, self.wanted + 1):
                 self._fill(number, now)
@@ -236,55 +219,14 @@ class Fleet:
             seat.forgive()
 
     def _fork(self, number: int) -> None:
-        needs = self._needs(number)
         try:
-            row = self.counters.take(number)
+            child = self.nursery.fork(number, self._needs(number), self.generation, self.children.values())
         except RuntimeError:  # reloads come faster than their drains end
             return
-        ours, theirs = pair()
-        slot = Slot(number, self.listeners.of(needs), theirs, self.counters.row(row))
-        slot.latency = self.latencies.make()
-        slot.challenges = self.challenges
-        if needs == {number}:  # who serves a slot without a worker must not leave it to others
-            slot.fleet, slot.neighbours = self.counters, self.listeners.beside(needs)
-        channel = self.keymgr.channel()
-        slot.keys = channel[1] if channel else None
-        try:
-            slot.journal = new_journal(self.application.site)
-            pid = bear(
-                self.application,
-                self.run_worker,
-                slot,
-                self.privileges,
-                [ours, *(channel or ())[:1], *self._strange(slot)],
-            )
         except OSError as failure:  # EAGAIN, ENOMEM: no process to be had right now
-            ours.close()
-            if channel:
-                channel[0].close()
-            if slot.journal is not None:
-                slot.journal.close()
-            self.counters.give_back(row)
-            self.latencies.end(slot.latency)
             self._failed(self.seats[number], f"worker {number} could not be forked: {failure.strerror}")
             return
-        finally:
-            theirs.close()
-            if channel:
-                channel[1].close()
-        if channel:
-            self.keymgr.keep(pid, channel[0])
-        line = Line(ours, number)
-        self.children[pid] = Child(pid, number, needs, self.generation, row, line, slot.journal, slot.latency)
-
-    def _strange(self, slot: Slot | None = None) -> Iterable[Closable]:
-        groups = (slot.listeners, *slot.neighbours.values()) if slot is not None else ()
-        kept = {listener.sock for group in groups for listener in group}
-        yield from self.keymgr.sockets()
-        yield from (sock for sock in self.listeners.sockets() if sock not in kept)
-        yield from (child.line.sock for child in self.children.values())
-        yield from (child.journal for child in self.children.values() if child.journal is not None)
-        yield from self.private()
+        self.children[child.pid] = child
 
     def _drain(self, child: Child, why: bytes) -> None:
         """Tell the child to leave, and why (``protocol.bus.Kind.DRAIN``): by an envelope, which can't be one too many.
@@ -342,13 +284,7 @@ class Fleet:
                 self._drain(older, b" ".join((b"reload", *map(b"%d".__mod__, self.listeners.gone))))
 
     def _died(self, child: Child, status: int) -> None:
-        child.line.close()
-        if child.journal is not None:
-            write_rest(child.journal)
-        self.keymgr.drop(child.pid)
-        self.past[Cell.REQUESTS] += self.counters.row(child.row)[Cell.REQUESTS]
-        self.counters.give_back(child.row)
-        self.latencies.end(child.latency)
+        self.nursery.bury(child)
         before = child.advance(Event.DIED)
         what = f"{child} {'has drained' if before is State.DRAINING and status == 0 else describe(child, status)}"
         if self.status is not None or before is State.DRAINING:

@@ -83,7 +83,7 @@ class Launch:
         provide(self.application, privileges)
         self.acme.prepare()
         fleet = Fleet(self.application, run_worker, self.listeners, privileges, self._keymgr())
-        fleet.challenges, fleet.certificates = self.acme.workers_end, self.acme.certificates
+        fleet.nursery.challenges, fleet.certificates = self.acme.workers_end, self.acme.certificates
         return fleet
 
     def _keymgr(self) -> Keymgr:

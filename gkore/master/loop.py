@@ -130,7 +130,7 @@ class Loop:
         self.control.commands["dump"] = self._asked_dump
         self.renewal = Renewal(fleet)
         launch.acme.take_up = self.renewal.begin
-        fleet.private = self._private
+        fleet.nursery.private = self._private
         self.actions: dict[signal.Signals, Callable[[signal.Signals], object]] = {
             signal.SIGTERM: self._stop,
             signal.SIGQUIT: self._stop,
@@ -159,8 +159,8 @@ class Loop:
         announced = self.fleet.held
         while self.fleet.status is None or self.fleet.children:
             self.fleet.tick()
-            self.watchdog.look(self.fleet.children.values(), self.fleet.counters)
-            if not self.watchdog.stuck(self.fleet.children.values(), self.fleet.counters):
+            self.watchdog.look(self.fleet.children.values(), self.fleet.nursery.counters)
+            if not self.watchdog.stuck(self.fleet.children.values(), self.fleet.nursery.counters):
                 self.keepalive.beat()
             self.reload.tick()
             self.launch.acme.tick(self.fleet)

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+WORKERS_MAX = 255
+"""As Kore: ``workers`` may be 1..255."""
 BACKOFF_FIRST, BACKOFF_MAX = 0.1, 5.0
 """Seconds; doubled from the one to the other."""
 CRASHES_FREE, CRASHES_WINDOW = 5, 10.0

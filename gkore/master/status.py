@@ -37,7 +37,7 @@ def census(fleet: Fleet) -> dict[str, Any]:
     now = monotonic()
     workers: list[dict[str, Any]] = []
     for child in sorted(fleet.children.values(), key=lambda child: (child.slot, child.born)):
-        row = fleet.counters.row(child.row)
+        row = fleet.nursery.counters.row(child.row)
         counted = {name: row[cell] for name, cell in CELLS.items()}
         workers.append(
             {
@@ -58,7 +58,7 @@ def census(fleet: Fleet) -> dict[str, Any]:
         "held": fleet.held,
         "generation": fleet.generation,
         "restarts": fleet.restarts,
-        "requests": fleet.past[Cell.REQUESTS] + sum(worker["requests"] for worker in workers),
+        "requests": fleet.nursery.past[Cell.REQUESTS] + sum(worker["requests"] for worker in workers),
         "keymgr": {"pid": fleet.keymgr.pid, "keys": fleet.keymgr.keys} if fleet.keymgr else None,
         "workers": workers,
         "certificates": fleet.certificates.census(),
@@ -99,7 +99,7 @@ def prometheus(fleet: Fleet) -> str:
 def _latency(fleet: Fleet) -> Iterator[str]:
     """The histograms of all routes that anybody asked for."""
     name = "gkore_request_duration_seconds"
-    totals = fleet.latencies.totals(child.latency for child in fleet.children.values())
+    totals = fleet.nursery.latencies.totals(child.latency for child in fleet.children.values())
     yield f"# HELP {name} From the begin of a route's handler to its end."
     yield f"# TYPE {name} histogram"
     for label, cells in totals.items():

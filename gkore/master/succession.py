@@ -15,12 +15,12 @@ def bequeath(fleet: Fleet) -> dict[str, Any]:
     """All that the next program must know of the workers, as plain data with descriptors."""
     return {
         "children": [child.bequeath() for child in fleet.children.values()],
-        "counters": [fleet.counters.rows, fleet.counters.descriptor],
+        "counters": [fleet.nursery.counters.rows, fleet.nursery.counters.descriptor],
         "generation": fleet.generation,
         "restarts": fleet.restarts,
-        "past": fleet.past,
+        "past": fleet.nursery.past,
         "keymgr": fleet.keymgr.bequeath(),
-        "latencies": fleet.latencies.bequeath(),
+        "latencies": fleet.nursery.latencies.bequeath(),
     }
 
 
@@ -28,9 +28,9 @@ def inherit(fleet: Fleet, entry: dict[str, Any]) -> None:
     """Take over the workers of the program before: they serve until ours are READY."""
     rows, descriptor = entry["counters"]
     os.set_inheritable(descriptor, False)
-    fleet.counters = Counters(rows, descriptor)
-    fleet.restarts, fleet.past = entry["restarts"], entry["past"]
-    fleet.latencies.inherit(entry.get("latencies", []))
+    fleet.nursery.counters = Counters(rows, descriptor)
+    fleet.restarts, fleet.nursery.past = entry["restarts"], entry["past"]
+    fleet.nursery.latencies.inherit(entry.get("latencies", []))
     fleet.generation = entry["generation"] + 1
     fleet.children = {child.pid: child for child in map(Child.inherit, entry["children"])}
     fleet.keymgr.inherit(entry["keymgr"])
