@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,11 @@ class Server:
 
     def descriptors(self) -> dict[int, int]:
         """How many files and sockets each worker holds open, by its pid."""
-        return {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in self.workers}
+        found = {}
+        for pid in self.workers:
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                found[pid] = len(os.listdir(f"/proc/{pid}/fd"))
+        return found
 
     def get(self, path: str, method: str = "GET", **options: Any) -> Answer:
         """One request on a connection of its own; ``body`` and ``headers`` as for http.client."""
