@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from posix import close  # os.close, once patched, stats first, and closes a memory file later
 from typing import Any
 
+from gkore.protocol.shared import share
+
 PAGE = 65536
 """Bytes of lines that wait at most, for one file in one worker."""
 
@@ -26,8 +28,7 @@ class Journal:
         """``descriptor`` is that of a journal made by the program before. OSError as memfd_create(2)."""
         self.paths = list(paths)
         if descriptor is None:
-            descriptor = os.memfd_create("gkore-journal")
-            os.ftruncate(descriptor, len(self.paths) * PAGE)
+            descriptor = share("gkore-journal", len(self.paths) * PAGE)
         self.descriptor = descriptor
 
     def page(self, path: str) -> mmap.mmap:

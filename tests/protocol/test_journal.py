@@ -51,9 +51,10 @@ def test_the_next_program_of_the_master_finds_it() -> None:
     heir.close()
 
 
-def test_a_worker_that_cuts_its_journal_off_harms_nobody() -> None:
+def test_a_worker_cannot_cut_its_journal_off() -> None:
     journal = Journal(["a.log", "b.log"])
     journal.page("b.log").write(b"one\n")
-    os.truncate(journal.descriptor, PAGE)
-    assert list(journal.unwritten()) == []
+    with pytest.raises(PermissionError):
+        os.truncate(journal.descriptor, PAGE)
+    assert list(journal.unwritten()) == [("b.log", b"one\n")]
     journal.close()
