@@ -76,12 +76,17 @@ def under_talk(running: Running, workload: Workload, settings: Settings) -> Samp
     """Measured from when all websockets are open: their handshakes don't count."""
     mode = "broadcast" if workload.app == "broadcast" else "echo"
     words = [str(running.port), workload.path, str(workload.message), str(workload.connections), mode]
-    child = started(on_core(settings.cores.load, [sys.executable, str(TALK), *words]))
+    return _beside(running, workload, settings, [str(TALK), *words], "websocket load")
+
+
+def _beside(running: Running, workload: Workload, settings: Settings, program: list[str], what: str) -> Sample:
+    """Measured from when the program of ours that makes the load says READY."""
+    child = started(on_core(settings.cores.load, [sys.executable, *program]))
     try:
         assert child.stdout is not None
         said = child.stdout.readline()
         if said != "READY\n":
-            raise Unusable(f"the websocket load failed: {said}{child.stdout.read()[-400:]}")
+            raise Unusable(f"the {what} failed: {said}{child.stdout.read()[-400:]}")
         return sample(running, workload, settings, lambda: reported(child, settings.duration))
     finally:
         child.kill()
@@ -99,16 +104,7 @@ def under_turns(running: Running, workload: Workload, settings: Settings) -> Sam
 
 def _turns(running: Running, workload: Workload, settings: Settings, connections: int, asking: int) -> Sample:
     words = [str(running.port), workload.path, str(connections), str(asking)]
-    child = started(on_core(settings.cores.load, [sys.executable, str(TURNS), *words]))
-    try:
-        assert child.stdout is not None
-        said = child.stdout.readline()
-        if said != "READY\n":
-            raise Unusable(f"the load in turns failed: {said}{child.stdout.read()[-400:]}")
-        return sample(running, workload, settings, lambda: reported(child, settings.duration))
-    finally:
-        child.kill()
-        child.wait()
+    return _beside(running, workload, settings, [str(TURNS), *words], "load in turns")
 
 
 def sample(running: Running, workload: Workload, settings: Settings, drive: Callable[[], dict[str, float]]) -> Sample:
