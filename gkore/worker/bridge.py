@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Iterator
+from functools import partial
 from itertools import count
 from typing import Any, ClassVar
 
@@ -142,7 +143,7 @@ def _wait_at_most(
     seconds: float, what: object, start: Callable[[Callable[[], Any]], object], stop: Callable[[], object]
 ) -> None:
     timer = get_hub().loop.timer(max(0.0, seconds))
-    timer.start(getcurrent().throw, TimeoutError(LATE))
+    timer.start(getcurrent().throw, TimeoutError(LATE), update=True)
     try:
         wait(what, start, stop)
     finally:
@@ -237,7 +238,8 @@ class Suspend(Awaitable):
             yield_turn(self)
             return
         timer = get_hub().loop.timer(self._milliseconds / 1000.0)
-        wait(self, timer.start, timer.close)
+        # update: else the time that the task has run since the loop last looked at the clock counts as waited already
+        wait(self, partial(timer.start, update=True), timer.close)
 
     def __str__(self) -> str:
         return f"suspend({self._milliseconds})"

@@ -100,7 +100,7 @@ class Deadline:
         self._overtime = Overtime(f"{seconds:g} seconds are over")
 
     def __enter__(self) -> None:
-        self._timer.start(getcurrent().throw, self._overtime)
+        self._timer.start(getcurrent().throw, self._overtime, update=True)
 
     def __exit__(self, *_: object) -> None:
         self._timer.close()

@@ -27,7 +27,7 @@ class Timer:
         self._running = self._closed = False
         seconds = milliseconds / 1000.0
         self._watcher: Any = get_hub().loop.timer(seconds, 0.0 if oneshot else max(seconds, SHORTEST))
-        self._watcher.start(self._due)
+        self._watcher.start(self._due, update=True)  # from now, not from when the loop last looked at the clock
 
     def close(self) -> bool:
         """Stop; a call that has begun ends in its own time, and a second close does nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from time import monotonic
 from typing import Any
@@ -21,7 +22,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 async def until(condition: Any) -> None:
-    end = monotonic() + 10
+    end = monotonic() + 30
     while not condition():
         assert monotonic() < end
         await kore.suspend(1)
@@ -40,6 +41,32 @@ def test_a_one_shot_timer_fires_once_and_not_early(complete: Complete) -> None:
     complete(main())
     assert len(fired) == 1
     assert fired[0] >= 0.0099
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("way", ["suspend", "timer", "timeout"])
+def test_time_counts_from_the_call_however_long_the_task_has_run(complete: Complete, way: str) -> None:
+    """Not from the moment when the loop last looked at the clock."""
+
+    async def main() -> float:
+        await kore.suspend(1)
+        begun = monotonic()
+        while monotonic() < begun + 0.03:
+            pass
+        begun = monotonic()
+        fired: list[float] = []
+        if way == "suspend":
+            await kore.suspend(20)
+        elif way == "timer":
+            kore.timer(lambda: fired.append(monotonic() - begun), 20, kore.TIMER_ONESHOT)
+            await until(lambda: fired)
+        else:
+            one, two = socket.socketpair()
+            with one, two, pytest.raises(TimeoutError):
+                await kore.socket_wrap(one).recv(1, 20)
+        return fired[0] if fired else monotonic() - begun
+
+    assert complete(main()) >= 0.0199
 
 
 @pytest.mark.usefixtures("worker")
