@@ -171,7 +171,6 @@ class Websocket(Outbox):
         """Run the callback for each message that waits, in order, and the farewell when the client is gone."""
         message = self.callbacks.message
         connection = self.connection
-        self._ahead = 0
         try:
             while self.pending and not self.deaf:
                 batch, self.pending = self.pending, []
