@@ -15,6 +15,7 @@ from bench import chart, install, machine, profile, report, run
 from bench.load import Settings
 from bench.machine import Cores, shout
 from bench.running import Unusable
+from bench.schedule import Schedule
 from bench.servers import BIN, BY_NAME, SERVERS, SUBJECT, Server
 from bench.workloads import WORKLOADS, Workload
 
@@ -52,9 +53,9 @@ def arguments() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--workload", nargs="+", metavar="NAME", choices=names, help="only these (default: all)")
     add("--server", nargs="+", metavar="NAME", choices=list(BY_NAME), help="only these (default: all but floor)")
-    add("--rounds", type=int, default=5, metavar="N", help="interleaved rounds (default 5)")
-    add("--duration", type=float, default=1.5, metavar="S", help="seconds measured, per server and round (default 1.5)")
-    add("--warmup", type=float, default=0.3, metavar="S", help="seconds of load before each (default 0.3)")
+    add("--rounds", type=int, default=3, metavar="N", help="interleaved rounds (default 3)")
+    add("--duration", type=float, default=1.0, metavar="S", help="seconds measured, per server and round (default 1)")
+    add("--warmup", type=float, default=0.2, metavar="S", help="seconds of load before each (default 0.2)")
     add("--connections", type=int, metavar="N", help="instead of the workload's own number")
     add("--json", metavar="FILE", help="where to keep the results (default: bench/results/TIME.json)")
     add("--report", metavar="FILE", help="show kept results again, measure nothing")
@@ -80,12 +81,8 @@ def measure(workloads: list[Workload], servers: list[Server], options: argparse.
     if machine.raise_descriptor_limit(DESCRIPTORS) < max(w.connections for w in workloads) + 1000:
         shout("too few open files allowed for the idle connections: raise `ulimit -Hn`")
     settings = Settings(Cores.choose(), options.duration, options.warmup)
-    turns = options.duration + options.warmup + 0.3
-    seconds = sum(
-        (1 + turns * options.rounds if workload.load != "idle" else 4) * sum(workload.app in s.apps for s in servers)
-        for workload in workloads
-    )
-    print(f"about {seconds / 60:.1f} minutes, {len(servers)} servers", file=sys.stderr, flush=True)
+    schedule = Schedule(workloads, servers, options.rounds, settings)
+    print(schedule.announcement(), file=sys.stderr, flush=True)
     results: dict[str, Any] = {
         "machine": machine.describe(install.CHECKOUT),
         "versions": versions,
@@ -93,17 +90,23 @@ def measure(workloads: list[Workload], servers: list[Server], options: argparse.
         "workloads": {},
     }
     for workload in workloads:
+        print(schedule.before(workload), file=sys.stderr, flush=True)
         results["workloads"][workload.name] = run.measure_workload(workload, servers, options.rounds, settings)
     return results
 
 
 def show(results: dict[str, Any], charts: Path | None) -> int:
-    """1 when nothing at all was measured."""
+    """1 when nothing at all was measured, 3 when a rate that is judged was not the server's."""
     print(report.text(results))
     if charts:
         for path in chart.write_charts(results, charts):
             print(f"chart: {path}")
-    return 0 if any(record["samples"] for record in results["workloads"].values()) else 1
+    refused = list(report.refusals(results))
+    for refusal in refused:
+        shout(refusal)
+    if not any(record["samples"] for record in results["workloads"].values()):
+        return 1
+    return 3 if refused else 0
 
 
 def write_profile(workload: Workload, options: argparse.Namespace) -> int:

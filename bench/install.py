@@ -14,6 +14,7 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench import kore
 from bench.machine import first_line, shout
 from bench.servers import BIN, HERE, SUBJECT, VENV, Server
 
@@ -32,6 +33,9 @@ print(json.dumps(found | {d.name.lower(): d.version for d in distributions()}))
 def install(servers: Iterable[Server]) -> dict[str, str]:
     """Make everything ready and return the versions; a server whose parts are missing is found out by ``present``."""
     install_debian(servers)
+    kinds = {server.name for server in servers}
+    if kinds & {"kore", "kore-c"}:
+        apt(kore.missing())
     if made_by() != str(Path(sys.base_prefix, "bin")):
         print(f"making {VENV.name} with {sys.executable} ...", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
@@ -44,6 +48,8 @@ def install(servers: Iterable[Server]) -> dict[str, str]:
             if server.name == "bjoern":
                 install_headers()
             pip(server, *server.packages)
+    if kinds & {"kore", "kore-c"}:
+        kore.build()
     return versions()
 
 
@@ -60,8 +66,7 @@ def versions() -> dict[str, str]:
     found: dict[str, str] = json.loads(done.stdout)
     found["wrk"] = " ".join(first_line("wrk", "-v").split()[:2])
     found["nginx"] = first_line("nginx", "-v").rpartition("/")[2]
-    if kore := os.environ.get("KORE_BIN"):
-        found["kore"] = first_line(kore, "-v").split(" ")[0]
+    found["kore"] = kore.version()
     return found
 
 
@@ -117,8 +122,8 @@ def present(server: Server, found: dict[str, str]) -> bool:
     missing = [package for package in server.packages if bare(package) not in found]
     if not missing and server.binary():
         return True
-    if server.name == "kore" and "KORE_BIN" not in os.environ:
-        shout("kore is left out: KORE_BIN does not name a binary of Kore 4.2 or newer built with PYTHON=1")
+    if server.name in ("kore", "kore-c") and (packages := kore.missing()):
+        shout(f"{server.name} is left out: on Debian or Ubuntu, apt-get install {' '.join(packages)}; or set KORE_BIN")
     else:
         shout(f"{server.name} is left out: {', '.join(missing) or server.name} is not installed")
     return False

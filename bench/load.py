@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import process
-from bench.machine import Cores, on_core
+from bench.machine import Cores, on_cores
 from bench.running import Running, Unusable, read_answer
 from bench.workloads import Workload
 
@@ -41,9 +41,9 @@ class Sample:
     """0 where there is none: wrk corrects latencies for missed requests and loses its percentiles when it pipelines."""
     rss_mib: float
     busy: float
-    """The server's share of its core while measured, 1.0 is all of it."""
+    """The server's share of its cores while measured, 1.0 is all that its workers can use."""
     foreign: float
-    """The share of that core that other processes used meanwhile."""
+    """The share of those cores that other processes used meanwhile, a load generator on the same ones included."""
     stolen: float
     """The share that the hypervisor gave to other machines; it inflates the cost."""
     errors: int
@@ -81,7 +81,7 @@ def under_talk(running: Running, workload: Workload, settings: Settings) -> Samp
 
 def _beside(running: Running, workload: Workload, settings: Settings, program: list[str], what: str) -> Sample:
     """Measured from when the program of ours that makes the load says READY."""
-    child = started(on_core(settings.cores.load, [sys.executable, *program]))
+    child = started(on_cores(settings.cores.load, [sys.executable, *program], settings.cores.shared))
     try:
         assert child.stdout is not None
         said = child.stdout.readline()
@@ -110,7 +110,7 @@ def _turns(running: Running, workload: Workload, settings: Settings, connections
 def sample(running: Running, workload: Workload, settings: Settings, drive: Callable[[], dict[str, float]]) -> Sample:
     cpu, core, start = process.cpu_seconds(running.pid), process.core_time(settings.cores.server), time.monotonic()
     result = drive()
-    elapsed = time.monotonic() - start
+    there = (time.monotonic() - start) * settings.cores.count
     cpu = process.cpu_seconds(running.pid) - cpu
     core_now = process.core_time(settings.cores.server)
     requests = int(result["requests"])
@@ -121,9 +121,9 @@ def sample(running: Running, workload: Workload, settings: Settings, drive: Call
         rate=requests / result["seconds"],
         p99_ms=result["p99_us"] / 1000 if workload.depth == 1 else 0.0,
         rss_mib=process.rss_bytes(running.pid) / 2**20,
-        busy=cpu / elapsed,
-        foreign=max(0.0, (core_now.processes - core.processes - cpu) / elapsed),
-        stolen=(core_now.stolen - core.stolen) / elapsed,
+        busy=cpu / there * (settings.cores.count / (running.server.workers or settings.cores.count)),
+        foreign=max(0.0, (core_now.processes - core.processes - cpu) / there),
+        stolen=(core_now.stolen - core.stolen) / there,
         errors=int(result["errors"]),
         p50_ms=result.get("p50_us", 0.0) / 1000,
     )
@@ -142,7 +142,7 @@ def wrk(port: int, workload: Workload, cores: Cores, seconds: float) -> dict[str
             body.write(workload.form[1])
         command.append(body.name)
     try:
-        return reported(started(on_core(cores.load, command)), seconds)
+        return reported(started(on_cores(cores.load, command, cores.shared)), seconds)
     finally:
         if workload.form:
             os.unlink(body.name)

@@ -22,8 +22,9 @@ def shout(text: str) -> None:
 class Cores:
     """Where servers run and where the load generator runs; the same core when there is only one."""
 
-    server: int
-    load: int
+    server: str
+    load: str
+    """Lists as taskset(1) has them: 0,1."""
 
     @classmethod
     def choose(cls) -> Cores:
@@ -32,12 +33,32 @@ class Cores:
             shout(
                 "only one core, shared with the load generator: requests/s mean little, CPU per request still compares"
             )
-        return cls(server=allowed[-1], load=allowed[0])
+        return cls(server=str(allowed[-1]), load=str(allowed[0]))
+
+    @classmethod
+    def pair(cls) -> Cores:
+        """Two cores for a server with two workers; the load generator has what is left, or is nice."""
+        allowed = sorted(os.sched_getaffinity(0))
+        return cls(server=listed(allowed[-2:]), load=listed(allowed[:-2] or allowed))
+
+    @property
+    def count(self) -> int:
+        """Of the server."""
+        return len(self.server.split(","))
+
+    @property
+    def shared(self) -> bool:
+        return bool({*self.server.split(",")} & {*self.load.split(",")})
 
 
-def on_core(core: int, command: list[str]) -> list[str]:
+def listed(cores: list[int]) -> str:
+    return ",".join(map(str, cores))
+
+
+def on_cores(cores: str, command: list[str], nice: bool = False) -> list[str]:
     """``command``, pinned; children inherit it (taskset(1), sched_setaffinity(2))."""
-    return ["taskset", "-c", str(core), *command]
+    politely = ["nice", "-n", "19"] if nice else []
+    return ["taskset", "-c", cores, *politely, *command]
 
 
 def raise_descriptor_limit(wanted: int) -> int:

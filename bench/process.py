@@ -55,7 +55,7 @@ def rss_bytes(root: int) -> int:
 
 @dataclass(slots=True, frozen=True)
 class CoreTime:
-    """What happened on one core so far, in seconds (proc(5), /proc/stat)."""
+    """What happened on some cores so far, in seconds (proc(5), /proc/stat)."""
 
     processes: float
     """User, nice and system time; interrupts are in neither."""
@@ -63,11 +63,15 @@ class CoreTime:
     """The hypervisor ran somebody else; the kernel may charge it to whoever was running here."""
 
 
-def core_time(core: int) -> CoreTime:
+def core_time(cores: str) -> CoreTime:
+    """Of a list as taskset(1) has it."""
+    wanted = {f"cpu{core}" for core in cores.split(",")}
+    processes = stolen = 0.0
     with open("/proc/stat", encoding="ascii") as file:
         for line in file:
             name, *numbers = line.split()
-            if name == f"cpu{core}":
+            if name in wanted:
                 ticks = [int(number) / TICK for number in numbers]
-                return CoreTime(sum(ticks[:3]), ticks[7])
-    return CoreTime(0.0, 0.0)
+                processes += sum(ticks[:3])
+                stolen += ticks[7]
+    return CoreTime(processes, stolen)

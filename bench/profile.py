@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import process
 from bench.load import Settings, wrk
-from bench.machine import on_core
+from bench.machine import on_cores
 from bench.running import Running, run
 from bench.servers import BIN, BY_NAME, SUBJECT
 from bench.workloads import Workload
@@ -29,7 +29,7 @@ def profile(workload: Workload, settings: Settings) -> str:
         raw = Path(directory, "raw")
         command = recorder_command(recorder, busiest(running, workload, settings), raw)
         recording = subprocess.Popen(
-            on_core(settings.cores.load, command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            on_cores(settings.cores.load, command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         wrk(running.port, workload, settings.cores, SECONDS + 1)
         said, _ = recording.communicate(timeout=60)

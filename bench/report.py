@@ -11,7 +11,8 @@ from bench.servers import SUBJECT
 from bench.workloads import WORKLOADS, Goal
 
 BUSY = 0.90
-"""Below this share of its core the load generator, not the server, was the limit."""
+"""Below this share of its cores the load generator, not the server, was the limit: rates then tell of the generator."""
+WITHHELD = "-"
 FOREIGN = 0.03
 COLUMNS = (
     "server",
@@ -56,6 +57,13 @@ class Line:
     cost_ratio: Spread | None
     """gkore's cost by this server's, per round; None when gkore was not measured or this is gkore."""
     rate_ratio: Spread | None
+    more: float | None
+    """By how much gkore's cost is over this server's: the median of the rounds."""
+
+    @property
+    def limited(self) -> bool:
+        """Something else than the server was the limit."""
+        return self.busy + self.foreign + self.stolen < BUSY
 
 
 def lines(record: dict[str, Any]) -> list[Line]:
@@ -87,6 +95,7 @@ def line(server: str, rounds: list[dict[str, Any]], ours: list[dict[str, Any]] |
         errors=sum(one["errors"] for one in rounds),
         cost_ratio=ratio("cost"),
         rate_ratio=ratio("rate"),
+        more=median(our["cost"] - one["cost"] for our, one in zip(ours, rounds, strict=False)) if ours else None,
     )
 
 
@@ -95,13 +104,15 @@ def remarks(name: str, record: dict[str, Any], found: list[Line]) -> Iterator[st
     if record["unit"].startswith("CPU"):
         yield from said_of(
             found,
-            lambda one: one.busy if one.busy + one.foreign + one.stolen < BUSY else 0.0,
-            "used {} of its core, so the load generator was the limit: requests/s and p99 say nothing, CPU compares",
+            lambda one: one.busy if one.limited else 0.0,
+            "used {} of its core, so the load generator was the limit: no requests/s and no p99 of it; CPU compares",
         )
+    shared = record.get("shared", False)
+    whose = "others, the load generator most of all," if shared else "others"
     yield from said_of(
         found,
         lambda one: one.foreign if one.foreign > FOREIGN else 0.0,
-        "others used {} of its core meanwhile: run again on a quiet machine",
+        whose + " used {} of its cores meanwhile" + ("" if shared else ": run again on a quiet machine"),
     )
     yield from said_of(
         found,
@@ -112,7 +123,20 @@ def remarks(name: str, record: dict[str, Any], found: list[Line]) -> Iterator[st
     for server, why in record["left_out"].items():
         yield f"{server}: left out: {why.partition(chr(10))[0]}"
     for goal in goals(name):
-        yield judged(goal, found)
+        yield judged(goal, found, shared)
+
+
+def refusals(results: dict[str, Any]) -> Iterator[str]:
+    """The workloads whose goal is a rate, and whose rate is not the server's."""
+    for name, record in results["workloads"].items():
+        found = {one.server: one for one in lines(record)}
+        for goal in goals(name):
+            slow = [one.server for one in map(found.get, (SUBJECT, goal.peer)) if one is not None and one.limited]
+            if goal.what == "rate" and slow and not record.get("shared"):
+                yield (
+                    f"{name}: requests/s of {' and '.join(slow)} were wrk's limit, not the server's: no verdict. Free "
+                    f"wrk's core of other work, or run it where wrk has a faster core; the cost columns hold anyway"
+                )
 
 
 def said_of(found: list[Line], share: Callable[[Line], float], what: str) -> Iterator[str]:
@@ -126,17 +150,23 @@ def goals(name: str) -> tuple[Goal, ...]:
     return next((workload.goals for workload in WORKLOADS if workload.name == name), ())
 
 
-def judged(goal: Goal, found: list[Line]) -> str:
+def judged(goal: Goal, found: list[Line], shared: bool) -> str:
     value = reached(goal, found)
     if value is None:
         return f"goal: {goal}: not measured"
-    met = value <= goal.limit if goal.what == "cost" else value >= goal.limit
+    if goal.what == "rate" and shared:
+        return f"goal: {goal}: {value:.2f}, no verdict: the load generator needs part of the same cores"
+    if goal.what == "rate" and any(one.limited for one in found if one.server in (SUBJECT, goal.peer)):
+        return f"goal: {goal}: no verdict: the load generator was the limit"
+    met = value >= goal.limit if goal.what == "rate" else value <= goal.limit
     return f"goal: {goal}: {'met' if met else 'MISSED'}, {value:.2f}"
 
 
 def reached(goal: Goal, found: list[Line]) -> float | None:
     """gkore's figure beside the goal's limit; None when either side is missing."""
     by_name = {one.server: one for one in found}
+    if goal.what == "more":
+        return by_name[goal.peer].more if goal.peer in by_name else None
     if not goal.peer:
         return by_name[SUBJECT].cost.middle if SUBJECT in by_name else None
     peer = by_name.get(goal.peer)
@@ -150,13 +180,13 @@ def cells(one: Line) -> list[str]:
         one.server,
         f"{one.cost.middle:.2f}",
         f"({one.cost.low:.2f}-{one.cost.high:.2f})",
-        f"{one.rate:,.0f}",
-        f"{one.p99_ms:.2f}" if one.p99_ms else "",
+        WITHHELD if one.limited else f"{one.rate:,.0f}",
+        "" if one.limited or not one.p99_ms else f"{one.p99_ms:.2f}",
         f"{one.rss_mib:.1f}",
         f"{one.busy:.0%}",
         f"{cost.middle:.2f}" if cost else "",
         f"({cost.low:.2f}-{cost.high:.2f})" if cost else "",
-        f"{rate.middle:.2f}" if rate else "",
+        f"{rate.middle:.2f}" if rate and not one.limited else "",
     ]
 
 

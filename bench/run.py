@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from bench.load import Settings, measure
-from bench.machine import shout
+from bench.machine import Cores, shout
 from bench.postgres import database
 from bench.running import Running, Unusable, run
 from bench.servers import Server
@@ -21,9 +21,12 @@ def measure_workload(workload: Workload, servers: Sequence[Server], rounds: int,
     record: dict[str, Any] = {"unit": workload.unit, "samples": {}, "answer_bytes": {}, "left_out": {}}
     able = [server for server in servers if workload.app in server.apps]
     for server in servers:
-        if server not in able:
+        if server not in able and not server.beside:
             record["left_out"][server.name] = f"has no application {workload.app!r}"
     measured = idle if workload.load == "idle" else interleaved
+    if workload.app == "pair":
+        settings = replace(settings, cores=Cores.pair())
+    record["shared"] = settings.cores.shared
     with database() if workload.app == "postgres" else nullcontext():
         measured(workload, able, rounds, settings, record)
     return record

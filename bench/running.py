@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import process
-from bench.machine import Cores, on_core
+from bench.machine import Cores, on_cores
 from bench.servers import Place, Server
 from bench.workloads import STATIC, Workload
 
@@ -43,14 +43,14 @@ def run(server: Server, workload: Workload, cores: Cores) -> Iterator[Running]:
     """Start ``server`` for ``workload``. Raises Unusable when it does not come up or answers something else."""
     with tempfile.TemporaryDirectory(prefix=f"bench-{server.name}-") as directory:
         os.chmod(directory, 0o755)  # nginx's worker is another user
-        place = Place(free_port(), Path(directory), workload.workers)
+        place = Place(free_port(), Path(directory), server.workers or workload.workers)
         lay_out(place.directory)
         if workload.tls:
             certify(place.directory, workload.tls)
         output = Path(directory, "output")
         with output.open("wb") as file:
             child = subprocess.Popen(
-                on_core(cores.server, server.command(place, server.apps[workload.app])),
+                on_cores(cores.server, server.command(place, server.apps[workload.app])),
                 cwd=directory,
                 stdin=subprocess.DEVNULL,
                 stdout=file,

@@ -19,6 +19,14 @@ VENV = HERE.parent / ".venv-bench"
 APPS = HERE / "apps"
 BIN = VENV / "bin"
 SUBJECT = "gkore"
+KORE = VENV / "kore"
+KORE_PYTHON = KORE / "kore"
+KORE_MODULE = KORE / "kore_hello.so"
+"""What ``bench/kore.py`` builds."""
+ALONE = "gkore-alone"
+SILENT = "gkore-silent"
+LOGS = {"logged": "kore", "logged-json": "json"}
+"""The format of those applications' access log; the others have none."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -29,7 +37,7 @@ class Place:
     directory: Path
     workers: int = 1
 
-    def conf(self, template: str) -> str:
+    def conf(self, template: str, log: str = "") -> str:
         """The path of ``bench/apps/TEMPLATE``, written out for this place."""
         text = (APPS / template).read_text()
         _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -37,6 +45,8 @@ class Place:
             30_000, (30_500 if limit == resource.RLIM_INFINITY else limit) - 500
         )  # Kore adds what it has open already to its worker_rlimit_nofiles
         known = {"PORT": self.port, "APPS": APPS, "DIRECTORY": self.directory, "FILES": files, "WORKERS": self.workers}
+        known |= {"MODULE": KORE_MODULE, "FORMAT": f"accesslog_format {log}" if log else ""}
+        known |= {"LOG": f"accesslog {self.directory}/access.log" if log else ""}
         for name, value in known.items():
             text = text.replace(f"@{name}@", str(value))
         path = self.directory / template
@@ -57,6 +67,10 @@ class Server:
     default: bool = True
     """Takes part when no --server is given."""
     binary: Callable[[], str | None] = field(default=lambda: str(BIN / "python"))
+    workers: int = 0
+    """Always so many, whatever the workload says; 0 is the workload's number."""
+    beside: bool = False
+    """No peer: gkore itself in another setting, for the workloads that compare the two."""
 
 
 def python(*words: str) -> list[str]:
@@ -115,11 +129,18 @@ def nginx(place: Place, app: str) -> list[str]:
 
 
 def gkore(place: Place, app: str) -> list[str]:
-    return [str(BIN / "gkore"), "-n", "-r", "-c", place.conf("kore_tls.conf" if app == "tls" else "kore.conf")]
+    conf = place.conf("kore_tls.conf" if app == "tls" else "kore.conf", LOGS.get(app, ""))
+    return [str(BIN / "gkore"), "-n", "-r", "-c", conf]
 
 
 def kore(place: Place, app: str) -> list[str]:
-    return [os.environ["KORE_BIN"], "-n", "-r", "-c", place.conf("kore.conf")]
+    given = os.environ.get("KORE_BIN")
+    conf = place.conf("kore.conf" if given else "kore41.conf")
+    return [given or str(KORE_PYTHON), "-f", "-n", "-r", "-c", conf]
+
+
+def kore_c(place: Place, app: str) -> list[str]:
+    return ["kore", "-f", "-n", "-r", "-c", place.conf("kore_c.conf")]
 
 
 def floor(place: Place, app: str) -> list[str]:
@@ -138,6 +159,9 @@ AWAITING = {name: name for name in ("lock", "queue", "gather", "postgres", "proc
 REQUESTS = {"params": "params", "form": "form", "upload": "upload"}
 FILES = {"static": "static"}
 TLS = {"tls": "tls"}
+PAIR = {"pair": "hello"}
+LOGGED = {name: name for name in LOGS}
+CROWD = {"crowd": "hello"}
 ECHO = {"echo": "echo"}
 WEBSOCKETS = ECHO | {"broadcast": "broadcast"}
 
@@ -146,14 +170,14 @@ SERVERS = (
         SUBJECT,
         "this checkout",
         gkore,
-        WAITING | AWAITING | REQUESTS | FILES | WEBSOCKETS | TLS,
+        WAITING | AWAITING | REQUESTS | FILES | WEBSOCKETS | TLS | PAIR | LOGGED | CROWD,
         binary=lambda: shutil.which(str(BIN / "gkore")),
     ),
     Server(
         "uvicorn",
         "raw ASGI, httptools, uvloop, asyncpg",
         uvicorn,
-        WAITING | AWAITING | ECHO | TLS,
+        WAITING | AWAITING | ECHO | TLS | CROWD,
         ("uvicorn[standard]", "asyncpg", PGSERVER),
     ),
     Server(
@@ -170,7 +194,7 @@ SERVERS = (
         "nginx",
         "`return 200`, no application; files by sendfile",
         nginx,
-        HELLO | FILES | TLS,
+        HELLO | FILES | TLS | CROWD,
         binary=lambda: shutil.which("nginx"),
     ),
     Server(
@@ -189,10 +213,34 @@ SERVERS = (
     ),
     Server(
         "kore",
-        "Kore's C core, $KORE_BIN",
+        "Kore 4.1 with Python, built from Debian's sources; another one: $KORE_BIN",
         kore,
-        WAITING | AWAITING | REQUESTS | FILES | WEBSOCKETS,
-        binary=lambda: shutil.which(os.environ.get("KORE_BIN", "")),
+        WAITING | {name: name for name in AWAITING if name != "postgres"} | REQUESTS | FILES | WEBSOCKETS,
+        binary=lambda: shutil.which(os.environ.get("KORE_BIN") or str(KORE_PYTHON)),
+    ),
+    Server(
+        "kore-c",
+        "Kore 4.1, Debian's, handlers in C: no Python at all",
+        kore_c,
+        HELLO | FILES | ECHO | CROWD,
+        binary=lambda: shutil.which("kore") and shutil.which(str(KORE_MODULE)),
+    ),
+    Server(
+        ALONE,
+        "gkore with one worker, beside gkore with two",
+        gkore,
+        PAIR,
+        binary=lambda: shutil.which(str(BIN / "gkore")),
+        workers=1,
+        beside=True,
+    ),
+    Server(
+        SILENT,
+        "gkore without access log, beside gkore with one",
+        gkore,
+        dict.fromkeys(LOGS, "hello"),
+        binary=lambda: shutil.which(str(BIN / "gkore")),
+        beside=True,
     ),
     Server(
         "floor",

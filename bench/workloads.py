@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlencode
 
+from bench.servers import ALONE, SILENT
 from bench.talk import handshake
 
 # What Firefox sends for a page of its own site: ten headers beside Host, 560 bytes.
@@ -25,13 +26,18 @@ BROWSER = {
 
 @dataclass(slots=True, frozen=True)
 class Goal:
-    """gkore's median ratio to ``peer``: "cost" at most, "rate" at least ``limit``; peer "" is gkore's cost itself."""
+    """gkore's median ratio to ``peer``: "cost" at most, "rate" at least ``limit``; peer "" is gkore's cost itself.
+
+    "more" is a difference: gkore's cost at most ``limit`` over the peer's.
+    """
 
     peer: str
     limit: float
-    what: Literal["cost", "rate"] = "cost"
+    what: Literal["cost", "rate", "more"] = "cost"
 
     def __str__(self) -> str:
+        if self.what == "more":
+            return f"cost at most {self.limit:g} over {self.peer}'s"
         bound = "at most" if self.what == "cost" else "at least"
         return f"{self.what} {bound} {self.limit:g}" + (f" of {self.peer}'s" if self.peer else "")
 
@@ -107,21 +113,39 @@ UPLOAD = (
 STATIC = {"1k.txt": b"x" * 1024, "1m.txt": b"x" * 1048576}
 """The files that every server finds below static/ in its directory."""
 
-ECHO_GOALS = (Goal("uvicorn", 0.75), Goal("kore", 1.1))
-HELLO_GOALS = (Goal("uvicorn", 0.75), Goal("granian", 0.85))
+ECHO_GOALS = (Goal("uvicorn", 0.65), Goal("kore", 1.0))
+HELLO_GOALS = (
+    Goal("uvicorn", 0.6),
+    Goal("granian", 0.7),
+    Goal("bjoern", 1.15),
+    Goal("kore", 0.85),
+    Goal("nginx", 1.35),
+)
+BROWSER_GOALS = (Goal("uvicorn", 0.48), Goal("granian", 0.55), Goal("bjoern", 1.0), Goal("kore", 0.95))
+LOG_GOALS = (Goal(SILENT, 1.0, "more"),)
 
 WORKLOADS = (
     Workload("hello", "a plain `def` handler answers 11 bytes", goals=HELLO_GOALS),
     Workload("hello-async", "the same from an `async def` handler", app="hello-async", goals=HELLO_GOALS),
-    Workload("browser", "ten headers as a browser sends them", headers=BROWSER, goals=(Goal("uvicorn", 0.55),)),
+    Workload("browser", "ten headers as a browser sends them", headers=BROWSER, goals=BROWSER_GOALS),
     Workload(
         "browsers",
         "ten headers of 5,000 browsers in turn: nothing repeats",
         headers={name: value for name, value in BROWSER.items() if name != "Cookie"},
         cookies=5000,
-        goals=(Goal("uvicorn", 0.75),),
+        goals=(Goal("uvicorn", 0.48),),
     ),
+    Workload("logged", "hello with an access log", app="logged", target="/hello", goals=LOG_GOALS),
+    Workload("logged-json", "the same in JSON", app="logged-json", target="/hello", goals=LOG_GOALS),
     Workload("pipelined", "16 requests written at once", depth=16, goals=(Goal("nginx", 2.5, "rate"),)),
+    Workload(
+        "pair",
+        "two workers on two cores beside one, the load generator nice",
+        app="pair",
+        target="/hello",
+        workers=2,
+        goals=(Goal(ALONE, 1.9, "rate"), Goal(ALONE, 1.05)),
+    ),
     Workload("suspend", "the handler waits 1 ms", app="suspend", goals=(Goal("uvicorn", 0.7), Goal("kore", 1.1))),
     Workload("lock", "64 requests through one lock", app="lock", goals=(Goal("uvicorn", 0.75),)),
     Workload("queue", "there and back through two queues", app="queue", goals=(Goal("uvicorn", 0.75),)),
@@ -132,12 +156,22 @@ WORKLOADS = (
     Workload(
         "crowd-idle",
         "10,000 connections, 64 of them ask",
+        app="crowd",
+        target="/hello",
         load="turns",
         connections=10_000,
         asking=64,
         goals=(Goal("", 1.3),),
     ),
-    Workload("crowd", "10,000 connections ask in turn", load="turns", connections=10_000, goals=(Goal("", 1.3),)),
+    Workload(
+        "crowd",
+        "10,000 connections ask in turn",
+        app="crowd",
+        target="/hello",
+        load="turns",
+        connections=10_000,
+        goals=(Goal("", 1.3),),
+    ),
     Workload(
         "fresh", "a new connection for every request", headers={"Connection": "close"}, goals=(Goal("uvicorn", 0.9),)
     ),
