@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gkore.conf.site import Domain, Server, Site
-from gkore.keys import openssl
+from gkore.keys import distant, openssl
 from gkore.keys.aside import aside
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def make_context(domain: Domain, settings: Any, apart: bool = False) -> ssl.SSLC
     if apart:
         chain = read(domain.certfile)
         refuse(aside(lambda: try_key(domain, chain)))
-        openssl.install(context, chain)
+        distant.install(context, chain)
     else:
         _try(f"certkey {domain.certkey}", context.load_cert_chain, domain.certfile, domain.certkey, _no_password)
     if domain.client_verify:
@@ -103,9 +103,9 @@ def try_key(domain: Domain, chain: bytes) -> str:
         return wrong
     try:
         key = openssl.PrivateKey(read(domain.certkey))
-        openssl.probe(chain, key)
+        distant.probe(chain, key)
     except openssl.Unavailable as failure:
-        return f"privsep keymgr can't hold the certkey {domain.certkey}: {failure}"
+        return f"privsep keymgr can't hold the certkey {domain.certkey}: {failure}; {failure.advice}"
     except (ValueError, OSError) as failure:
         return str(failure)
     return ""
@@ -130,7 +130,7 @@ def take(site: Site, news: Iterable[Sequence[Any]]) -> None:
     """
     for index, chain, key in news:
         pair = openssl.PrivateKey(key.encode("latin-1")) if key else None
-        openssl.install(site.domains[index].context, chain.encode("latin-1"), pair)
+        distant.install(site.domains[index].context, chain.encode("latin-1"), pair)
 
 
 def _certificate(path: str) -> None:

@@ -19,8 +19,10 @@ DIGESTS = {672: "SHA256", 673: "SHA384", 674: "SHA512", 675: "SHA224"}
 """OpenSSL's numbers of the digests that TLS 1.2 and 1.3 sign with RSA PKCS #1 (RFC 8446 4.2.3)."""
 SIZES = {"SHA224": 28, "SHA256": 32, "SHA384": 48, "SHA512": 64}
 RSA_BYTES_MAX = 2048
-MESSAGE_MAX = 1024
-"""What TLS has signed with Ed25519 is a message, not a digest: two nonces and a key share, or 130 bytes."""
+TLS_1_3 = b" " * 64 + b"TLS 1.3, server CertificateVerify\0"
+"""What a server signs begins so (RFC 8446 4.4.3)."""
+RANDOMS = 64
+NAMED_CURVE = 3
 
 
 class Scheme(IntEnum):
@@ -29,6 +31,7 @@ class Scheme(IntEnum):
     ECDSA = 1
     PKCS1 = 2
     PSS = 3
+    EDDSA = 4
 
 
 class Request(NamedTuple):
@@ -62,6 +65,7 @@ def read_request(packet: bytes) -> Request | None:
         Scheme.ECDSA: not name and 20 <= len(data) <= 64,
         Scheme.PKCS1: bool(name) and len(data) == SIZES.get(name),
         Scheme.PSS: not name and len(data) >= 64,
+        Scheme.EDDSA: not name and is_handshake(data),
     }
     return Request(number, key, scheme, name, data) if fits.get(scheme) else None
 
@@ -77,6 +81,18 @@ def read_answer(packet: bytes) -> tuple[int, bytes]:
         return 0, b""
     number, signed = ANSWER.unpack_from(packet)
     return number, packet[ANSWER.size :] if signed else b""
+
+
+def is_handshake(message: bytes) -> bool:
+    """Whether a message is what a TLS server signs: Ed25519 and Ed448 sign messages, so that one can look at them.
+
+    That is the digest of a handshake with words in front (RFC 8446 4.4.3), or two random numbers with the server's half
+    of the key exchange (RFC 8422 5.4), and no certificate, no token, no mail.
+    """
+    if message.startswith(TLS_1_3):
+        return len(message) - len(TLS_1_3) in (32, 48)
+    exchange = message[RANDOMS:]
+    return len(exchange) > 4 and exchange[0] == NAMED_CURVE and len(exchange) == 4 + exchange[3]
 
 
 def is_pss(block: bytes, bits: int) -> bool:

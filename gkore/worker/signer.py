@@ -11,7 +11,7 @@ from __future__ import annotations
 import _socket
 
 from gkore import log
-from gkore.keys import openssl
+from gkore.keys import distant
 from gkore.keys.signing import PACKET_MAX, Request, ask, read_answer
 
 PATIENCE, TRIES = 0.25, 8
@@ -68,4 +68,4 @@ class Signer:
 
 def take(sock: _socket.socket) -> None:
     """Have all distant keys of this process signed for over ``sock``."""
-    openssl.signer = Signer(sock).sign
+    distant.signer = Signer(sock).sign
