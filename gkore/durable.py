@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from posix import close  # not os.close: once the standard library is patched, that one makes a hub
+from posix import close  # not os.close: see log
 
 
 def replace_file(name: str, data: bytes, mode: int = 0o600, folder: int | None = None) -> None:

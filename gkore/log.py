@@ -13,7 +13,7 @@ import os
 import sys
 import syslog
 import time
-from posix import close  # os.close, once patched, stats first, and closes later what is no regular file
+from posix import close  # os.close, once patched, waits for a turn of the hub: where none comes, for ever
 from traceback import format_exception
 
 ERR, NOTICE, INFO = syslog.LOG_ERR, syslog.LOG_NOTICE, syslog.LOG_INFO

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from posix import close  # os.close, once patched, stats first, and closes later what is no regular file
+from posix import close  # not os.close: see log
 
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 STDOUT = "-"

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -39,6 +40,21 @@ def test_worker_and_master_are_strangers(file: str) -> None:
 @pytest.mark.parametrize("file", [file for file in FILES if not file.startswith("gkore/worker/")])
 def test_only_the_worker_imports_gevent(file: str) -> None:
     assert not {"gevent", "greenlet"} & {module.partition(".")[0] for module in imported_modules(ROOT / file)}
+
+
+PATCHED = {"close", "fork", "forkpty", "posix_spawn", "posix_spawnp", "waitpid"}
+"""Names of ``os`` that gevent replaces by ones that tell the hub, or wait for its turn: ``posix`` has the real ones."""
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_nobody_closes_or_forks_by_the_patched_names(file: str) -> None:
+    taken = {node.attr for node in ast.walk(ast.parse((ROOT / file).read_text())) if is_of_os(node)}
+    imported = {module.partition(".")[2] for module in imported_modules(ROOT / file) if module.startswith("os.")}
+    assert not PATCHED & (taken | imported)
+
+
+def is_of_os(node: ast.AST) -> TypeGuard[ast.Attribute]:
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os"
 
 
 def room_of(file: str) -> str:

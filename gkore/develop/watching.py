@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from posix import fork, waitpid
+from posix import close, fork, waitpid  # not of os: see log and master.birth
 
 PAUSE = 0.1
 """Seconds between two looks."""
@@ -36,7 +36,7 @@ class Watch:
                 signal.set_wakeup_fd(-1)
                 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD):
                     signal.signal(number, signal.SIG_IGN)
-                os.close(self._reader)
+                close(self._reader)
                 for changed in changes(folders, known):
                     if os.getppid() != parent:
                         break
@@ -46,7 +46,7 @@ class Watch:
                 pass  # nobody reads any more
             finally:
                 os._exit(0)
-        os.close(writer)
+        close(writer)
         os.set_blocking(self._reader, False)
 
     def fileno(self) -> int:
@@ -60,7 +60,7 @@ class Watch:
             return set()
 
     def close(self) -> None:
-        os.close(self._reader)
+        close(self._reader)
         os.kill(self.pid, signal.SIGKILL)
         waitpid(self.pid, 0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from posix import close, fork, waitpid  # not of os: once the standard library is patched, those names make a hub
+from posix import close, fork, waitpid  # not of os: see log and master.birth
 from select import POLLIN, poll
 from time import monotonic
 

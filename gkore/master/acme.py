@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from posix import WNOHANG, close, execve, fork, waitpid  # not os.fork: see birth
+from posix import WNOHANG, close, execve, fork, waitpid  # not of os: see log and birth
 from select import POLLIN, POLLOUT
 from socket import AF_UNIX, SOCK_SEQPACKET, socket
 from time import monotonic

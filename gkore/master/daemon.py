@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from posix import fork  # not os.fork: see birth
+from posix import close, fork  # not of os: see log and birth
 from socket import MSG_NOSIGNAL, socket
 
 from gkore import log
@@ -50,7 +50,7 @@ def daemonize() -> Daemon:
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
     if null > 2:
-        os.close(null)
+        close(null)
     if not log.log.path:
         log.log.to_syslog()
     return Daemon(daemons)

@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from posix import execve, fork  # not os.fork: see birth
+from posix import close, execve, fork  # not of os: see log and birth
 from typing import TYPE_CHECKING, Any
 
 from gkore.master.notes import Notes
@@ -104,7 +104,7 @@ class Image:
             os.chdir(here)
             for descriptor in kept:
                 os.set_inheritable(descriptor, False)
-            os.close(kept[-1])
+            close(kept[-1])
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def bare(self) -> dict[str, str]:

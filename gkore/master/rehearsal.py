@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from posix import WNOHANG, waitpid
+from posix import WNOHANG, close, waitpid  # not of os: see log and birth
 from select import POLLIN
 from signal import SIGKILL
 from time import monotonic
@@ -28,10 +28,10 @@ class Rehearsal:
         try:
             self.pid = image.begin_aside(held, writer)
         except OSError:
-            os.close(self._reader)
+            close(self._reader)
             raise
         finally:
-            os.close(writer)
+            close(writer)
         self.deadline = monotonic() + TIME_MAX
         self.failure: str | None = None
         """Once it is over: what it said, when it failed."""
@@ -61,7 +61,7 @@ class Rehearsal:
         if not ended:
             return False
         self.act(POLLIN)
-        os.close(self._reader)
+        close(self._reader)
         if status:
             said = self._said.decode("utf-8", "replace").strip()
             late = f"not ready to serve after {TIME_MAX:g} s" if self._late else ""
@@ -72,4 +72,4 @@ class Rehearsal:
         """The server stops: end it."""
         os.kill(self.pid, SIGKILL)
         waitpid(self.pid, 0)
-        os.close(self._reader)
+        close(self._reader)

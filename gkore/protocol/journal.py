@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator, Sequence
-from posix import close  # os.close, once patched, stats first, and closes a memory file later
+from posix import close  # not os.close: see log
 from typing import Any
 
 from gkore.protocol.shared import share

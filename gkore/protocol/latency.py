@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from posix import close  # not os.close: see log
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gkore.protocol.shared import share
@@ -67,7 +68,7 @@ class Latency:
         """Nobody reads it any more."""
         self._cells.release()
         self._map.close()
-        os.close(self.descriptor)
+        close(self.descriptor)
 
     def bequeath(self) -> dict[str, Any]:
         return {"labels": self.labels, "descriptor": self.descriptor}

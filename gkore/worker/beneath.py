@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from posix import close  # os.close, once patched, stats first, and closes later what is no regular file
+from posix import close  # not os.close: see log
 
 from gkore import log
 

@@ -11,9 +11,9 @@ import ctypes
 import os
 import shutil
 import signal
+from posix import close, posix_spawn, waitpid  # not of os: those wait for turns of the hub
+from posix import fork as fork_process
 from typing import Any, NoReturn
-
-from gevent.monkey import get_original
 
 STDOUT, INHERIT, NULL = STDERR = ("stdout", "inherit", "null")
 """Where a child's standard error goes."""
@@ -23,10 +23,6 @@ IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """Python ignores them, and what is ignored stays so beyond exec."""
 
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
-_fork: Any = get_original("os", "fork")
-_close: Any = get_original("os", "close")
-_spawn: Any = get_original("os", "posix_spawn")
-_waitpid: Any = get_original("os", "waitpid")
 _setpriv: list[str | None] = []
 
 
@@ -39,8 +35,8 @@ def start(words: list[str], variables: dict[str, str], stderr: str) -> tuple[int
     try:
         output, stdout = os.pipe()
     except OSError:
-        _close(stdin)
-        _close(feed)
+        close(stdin)
+        close(feed)
         raise
     try:
         if setpriv() and shutil.which(words[0], path=variables.get("PATH", os.defpath)):
@@ -48,12 +44,12 @@ def start(words: list[str], variables: dict[str, str], stderr: str) -> tuple[int
         else:
             pid = fork(words, variables, (stdin, stdout, stderr))
     except OSError:
-        _close(feed)
-        _close(output)
+        close(feed)
+        close(output)
         raise
     finally:
-        _close(stdin)
-        _close(stdout)
+        close(stdin)
+        close(stdout)
     return pid, feed, output
 
 
@@ -63,8 +59,8 @@ def setpriv() -> str | None:
         path = shutil.which("setpriv")
         if path is not None:
             quiet = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
-            pid = _spawn(path, command(path, ["true"]), os.environ, file_actions=quiet)
-            path = path if _waitpid(pid, 0)[1] == 0 else None
+            pid = posix_spawn(path, command(path, ["true"]), os.environ, file_actions=quiet)
+            path = path if waitpid(pid, 0)[1] == 0 else None
         _setpriv.append(path)
     return _setpriv[0]
 
@@ -83,10 +79,9 @@ def spawn(words: list[str], variables: dict[str, str], streams: tuple[int, int, 
         actions.append((os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0))
     path = setpriv()
     assert path is not None
-    pid: int = _spawn(
+    return posix_spawn(
         path, command(path, words), variables, file_actions=actions, setsigmask=(), setsigdef=(*CAUGHT, *IGNORED)
     )
-    return pid
 
 
 def fork(words: list[str], variables: dict[str, str], streams: tuple[int, int, str]) -> int:
@@ -94,7 +89,7 @@ def fork(words: list[str], variables: dict[str, str], streams: tuple[int, int, s
     parent = os.getpid()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
     try:
-        pid: int = _fork()
+        pid = fork_process()
         if not pid:
             become(words, variables, streams, parent)
     finally:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from hashlib import sha256
-from posix import close  # os.close, once patched, stats first, and closes later what is no regular file
+from posix import close  # not os.close: see log
 from secrets import token_hex
 
 import gevent

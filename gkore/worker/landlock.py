@@ -20,6 +20,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import suppress
+from posix import close  # not os.close: see log
 from typing import TYPE_CHECKING
 
 from gkore.errors import StartError
@@ -84,7 +85,7 @@ def confine(application: Application) -> None:
             rules.allow(path, WRITE)
         rules.enforce()
     finally:
-        os.close(rules.descriptor)
+        close(rules.descriptor)
 
 
 def prefixes() -> set[str]:
@@ -131,7 +132,7 @@ class Rules:
                 if _libc.syscall(ADD_RULE, self.descriptor, PATH_BENEATH, rule, 0) != 0:
                     raise StartError(f"landlock: {path}: {os.strerror(ctypes.get_errno())}")
             finally:
-                os.close(descriptor)
+                close(descriptor)
 
     def allow_modules(self, directory: str) -> None:
         """Allow to read the modules in a directory, and to look for them."""

@@ -15,11 +15,11 @@ import re
 import signal
 from collections.abc import Callable, Generator
 from functools import partial
+from posix import close  # not os.close: a child would wait a turn of the hub for the end of its input
 from time import monotonic
 from typing import Any
 
 from gevent import get_hub
-from gevent.monkey import get_original
 
 from gkore.worker import bridge
 from gkore.worker.birth import STDERR, STDOUT, start
@@ -29,8 +29,6 @@ from gkore.worker.sockets import as_bytes, checked_length
 
 LATE = "timeout before process exited"
 
-_close: Callable[[int], None] = get_original("os", "close")
-"""gevent's own puts it off to a later turn of the loop, and a child would wait that long for the end of its input."""
 _WORD = re.compile(r'"([^"]*)"|([^\s"]+)|(")')
 
 
@@ -168,7 +166,7 @@ class Pipe(Readiness):
     def close(self) -> None:
         if not self.closed:
             super().close()
-            _close(self._descriptor)
+            close(self._descriptor)
 
 
 class Child:
@@ -226,7 +224,7 @@ class Child:
             if watcher is not None:
                 watcher.stop()
                 watcher.close()
-        _close(self._pidfd)
+        close(self._pidfd)
         for waiter in self._waiters:
             waiter.wake()
 
