@@ -327,9 +327,7 @@ def open_log(application: Application) -> None:
 
 
 def advise(application: Application) -> None:
-    """Say what is allowed but unwise or without effect."""
-    for place, name, feature in application.unbuilt:
-        log.notice(f"{place}: {name} is not in effect yet ({feature})")
+    """Say what is allowed but unwise."""
     if os.geteuid() == 0 and not application.no_runas and not application.site.privsep("worker").runas:
         log.notice("running as root: the workers stay root (runas USER in the conf, or -r if that is meant)")
 

@@ -101,9 +101,9 @@ def bind_unix(path: str, callback: str | Function = "") -> bool:
 def remember(where: Server, address: Any, callback: str | Function) -> None:
     """Note the function that is shown each connection: by name or itself."""
     if callable(callback):
-        address.callback, address.callback_name = callback, getattr(callback, "__name__", repr(callback))
+        address.callback = callback
     elif callback:
-        address.callback, address.callback_name = current().function(callback), callback
+        address.callback = current().function(callback)
 
 
 class Domain:

@@ -70,8 +70,6 @@ class Application:
         self.sources: dict[str, list[str]] = {}
         """The lines of every conf read, for mistakes that only the whole site shows."""
         self.files: list[str] = []
-        self.unbuilt: list[tuple[Place, str, str]] = []
-        """Directives whose effect is not built yet: place, name, the feature they wait for."""
         self.spoiled: list[object] = []
         """Parts of the site whose blocks have wrong lines: what they lack may be just that line."""
         self.databases: set[str] = set()

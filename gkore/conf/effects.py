@@ -85,8 +85,6 @@ def server(reading: Reading, statement: Statement) -> Server:
 
 
 def address_of(reading: Reading, statement: Statement, bind: Bind) -> None:
-    bind.callback_name = statement["callback"]
-
     def use(function: Function) -> None:
         bind.callback = function
 

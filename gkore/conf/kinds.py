@@ -130,12 +130,6 @@ def readable_file(text: str) -> str:
     return text
 
 
-def directory(text: str) -> str:
-    if not os.path.isdir(text):
-        raise Wrong(f"there is no directory {text}", expected=f"a directory (relative paths start at {os.getcwd()})")
-    return text
-
-
 def writable_place(text: str) -> str:
     """A file that exists or can be made: its directory exists."""
     folder = os.path.dirname(text) or "."
@@ -282,7 +276,6 @@ TARGET = Kind("where to redirect, with $1..$14 and $qs", str, literal=True)
 USER = Kind("the name of a user", user)
 FILE = Kind("a file that can be read", readable_file, free=True, label="path")
 FILE_WORD = Kind("a file that can be read", readable_file)
-DIRECTORY = Kind("a directory", directory, free=True)
 PATH = Kind("a path", str, free=True, label="path")
 PATH_WORD = Kind("a path", str)
 LOG_PATH = Kind("a file to append to, or -", writable_place, free=True, label="path")

@@ -39,8 +39,6 @@ def facts(row: Row) -> Iterator[tuple[str, str]]:
     if row.aliases:
         yield "also called", ", ".join(row.aliases)
     yield "since", "gkore only" if row.since == "gkore" else f"Kore {row.since}"
-    if row.later:
-        yield "effect", f"read and checked, not in effect yet ({row.later})"
     if row.refusal:
         yield "refused", row.refusal
 
@@ -76,7 +74,7 @@ def pages() -> Iterator[str]:
     yield "| setting | default | meaning | since |"
     yield "| --- | --- | --- | --- |"
     for row in SETTINGS:
-        yield f"| `{escaped(row.usage)}` | {escaped(default(row))} | {escaped(row.doc)}{note(row)} | {row.since} |"
+        yield f"| `{escaped(row.usage)}` | {escaped(default(row))} | {escaped(row.doc)} | {row.since} |"
 
 
 def section(row: Row) -> Iterator[str]:
@@ -87,10 +85,6 @@ def section(row: Row) -> Iterator[str]:
     for label, text in facts(row):
         yield f"- {label}: {text}"
     yield ""
-
-
-def note(row: Row) -> str:
-    return f" Not in effect yet ({row.later})." if row.later else ""
 
 
 def escaped(text: str) -> str:

@@ -171,8 +171,6 @@ class Reader:
 
     def act(self, statement: Statement) -> None:
         row, block = statement.row, self.reading.block
-        if row.later:
-            self.application.unbuilt.append((statement.place, row.name, row.later))
         if row.name == "include":
             self.include(statement)
         elif row.option or (row.setting and block.kind != "top" and block.kind in row.contexts):

@@ -101,8 +101,6 @@ class Row:
     """How a repeated setting grows: old value and new arguments in, new value out."""
     option: bool = False
     """Kept in the ``options`` of the block in which it stands."""
-    later: str = ""
-    """The feature that will give it its effect, while that is not built."""
     refusal: str = ""
     """What to do instead, for what gkore can't have."""
 

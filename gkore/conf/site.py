@@ -56,7 +56,6 @@ class Bind:
     port: str = ""
     path: str = ""
     callback: Function | None = None
-    callback_name: str = ""
     place: Place = NOWHERE
 
     def __str__(self) -> str:

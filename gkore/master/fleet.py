@@ -144,7 +144,7 @@ class Fleet:
         for pid, status in list(reap(tuple(self.children))):
             child = self.children[pid]
             while self.listen(child):
-                pass  # its last words may be READY or kore.fatalx, and change what its death means
+                pass  # its last words may be READY or kore.shutdown, and change what its death means
             self._died(self.children.pop(pid), status)
         if not self.held and all(child.generation == self.generation for child in self.children.values()):
             self.listeners.drop_orphans()
@@ -258,8 +258,6 @@ class Fleet:
             log.info(f"{child} gets a successor: {envelope.payload.decode('utf-8', 'replace')}")
         elif envelope.kind == Kind.SHUTDOWN and self.status is None:
             self.stop(Exit.OK, f"{child} called kore.shutdown")
-        elif envelope.kind == Kind.FATALX and self.status is None:
-            self.stop(Exit.FATAL, f"{child} called kore.fatalx: {envelope.payload.decode('utf-8', 'replace')}")
 
     def _relay(self, envelope: Envelope) -> None:
         """To everybody who lives, or to the one worker in a slot: the newest, unless only older ones are left."""

@@ -18,7 +18,7 @@ from gkore.protocol.bus import MASTER, Envelope, Kind, Opener, seal
 
 OUT_MAX = 32 * 1024 * 1024
 READ_SIZE = 256 * 1024
-ORDERS = frozenset({Kind.READY, Kind.SHUTDOWN, Kind.FATALX, Kind.DRAIN, Kind.CERTIFICATES, Kind.REFUSED})
+ORDERS = frozenset({Kind.READY, Kind.SHUTDOWN, Kind.DRAIN, Kind.CERTIFICATES, Kind.REFUSED})
 
 
 def pair() -> tuple[socket, socket]:

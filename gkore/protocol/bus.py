@@ -28,8 +28,6 @@ class Kind(IntEnum):
     """Worker to master: the hooks have run, connections are being accepted."""
     SHUTDOWN = 2
     """Worker to master: ``kore.shutdown()``, stop the server."""
-    FATALX = 3
-    """Worker to master: ``kore.fatalx(reason)``, stop the server with exit status 1."""
     DRAIN = 4
     """Master to worker: finish what is in flight and leave; the payload says why (``stop`` or ``reload``), and behind
     ``reload`` the inodes of listening sockets that have no successor: what waits in them is served.

@@ -26,18 +26,6 @@ def parse_cookies(headers: Iterable[bytes], maximum: int) -> Cookies:
     return cookies
 
 
-def find_cookie(cookies: Cookies, name: str) -> str | None:
-    """The value of the cookie ``name``: the exact spelling first, then any case, as Kore looks; None when absent."""
-    for known, value in cookies:
-        if known == name:
-            return value
-    folded = name.lower()
-    for known, value in cookies:
-        if known.lower() == folded:
-            return value
-    return None
-
-
 def _text(header: bytes) -> str:
     # RFC 6265 allows ASCII only; browsers send UTF-8 and old clients Latin-1, which any byte is.
     try:

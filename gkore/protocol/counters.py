@@ -36,14 +36,12 @@ class Cell(IntEnum):
     """Last time the hub came round: the master's watchdog compares it."""
     STATE = 2
     CONNECTIONS = 3
-    ACCEPTED = 4
     REQUESTS = 5
     WEBSOCKETS = 6
     TASKS = 7
     RSS = 8
     LAG = 9
     """Milliseconds that the hub came round late, at the last beat."""
-    ERRORS = 10
     SLOT = 11
     """Which slot the worker fills; 0 while nobody has the row."""
     SLOW = 12

@@ -19,7 +19,6 @@ from gkore.worker.parameters import RETRY, verdict
 if TYPE_CHECKING:
     from gkore.worker.request import Request
 
-Credential = Callable[["Request"], str | None]
 Gate = Callable[["Request"], bool]
 
 RETRY_FIRST, RETRY_MOST = 1, 250

@@ -207,7 +207,7 @@ domain * {{ # all
     application, mistakes = read(text)
     assert mistakes == []
     assert application.settings.workers == 2
-    assert application.site.servers["default"].binds[0].callback_name == ""
+    assert application.site.servers["default"].binds[0].callback is None
 
 
 def test_free_text_keeps_its_number_sign() -> None:

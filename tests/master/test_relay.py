@@ -49,7 +49,7 @@ def test_a_length_out_of_bounds(bus: tuple[Line, socket.socket]) -> None:
         line.read()
 
 
-@pytest.mark.parametrize("kind", [Kind.READY, Kind.SHUTDOWN, Kind.FATALX, Kind.DRAIN])
+@pytest.mark.parametrize("kind", [Kind.READY, Kind.SHUTDOWN, Kind.DRAIN])
 def test_orders_are_not_relayed(bus: tuple[Line, socket.socket], kind: Kind) -> None:
     line, worker = bus
     worker.sendall(seal(kind, 3, EVERYBODY))

@@ -121,7 +121,6 @@ def answer(slot: Slot, listener: socket.socket, heard: list) -> None:
         elif word == "say":
             slot.bus.sendall(seal(Kind.OBJECT, 99, EVERYBODY, rest.encode()))
         elif word == "fatalx":
-            slot.bus.sendall(seal(Kind.FATALX, slot.number, MASTER, rest.encode()))
             os._exit(Exit.FATALX)
         elif word == "shutdown":
             slot.bus.sendall(seal(Kind.SHUTDOWN, slot.number, MASTER))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gkore.protocol.cookies import find_cookie, parse_cookies
+from gkore.protocol.cookies import parse_cookies
 
 
 @pytest.mark.parametrize(
@@ -41,14 +41,6 @@ def test_number_of_cookies_is_bounded():
     many = b"; ".join(b"c%d=v" % number for number in range(500))
     assert parse_cookies([many, many], 100) == [(f"c{number}", "v") for number in range(100)]
     assert parse_cookies([b"a=1"], 0) == []
-
-
-def test_names_are_compared_whole_and_in_any_case():
-    cookies = parse_cookies([b"session_other=x; ses=y; Session=1; session=2"], 100)
-    assert find_cookie(cookies, "session") == "2"
-    assert find_cookie(cookies, "SESSION") == "1"
-    assert find_cookie(cookies, "sess") is None
-    assert find_cookie([], "a") is None
 
 
 @given(st.lists(st.binary()), st.integers(0, 5))
