@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gzip
 import socket
+import ssl
+import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from certificates import Authority
 from server import DEADLINE, Server, until
 from server import server as running
 
@@ -122,6 +125,43 @@ def test_a_large_upload_takes_no_memory(up, size):
         assert peak(up.workers[0]) - before < 10_000_000
         sock.sendall(head("/count", size=3) + b"abc")
         assert hear(sock, LAST).endswith(b"\r\n3" + LAST)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_what_is_pipelined_behind_large_bodies_is_served(server, tmp_path, tls):
+    """The last bytes of a body and the next head come in one recv, or in one record that OpenSSL holds."""
+    certificates = domain_files(tmp_path) if tls else ""
+    up = server(conf(tmp_path).replace("domain * {", f"domain * {{{certificates}"), workers=1)
+    body, parts = bytes(3_000_000), b"".join(b"186a0\r\n" + bytes(100_000) + b"\r\n" for _ in range(5)) + b"0\r\n\r\n"
+    said = [
+        head("/count", size=len(body)) + body,
+        head("/short", size=0),
+        head("/count") + parts,
+        head("/text", size=0),
+    ]
+    with dial(up) as plain, wrapped(plain) if tls else plain as sock:
+        sender = threading.Thread(target=sock.sendall, args=(b"".join(said * 2),))
+        sender.start()
+        for _ in range(2):
+            for expected in (b"\r\n3000000" + LAST, b"\r\ntext" + LAST, b"\r\n500000" + LAST, b"text " * 1000):
+                heard = b""
+                while not heard.endswith(expected):
+                    piece = sock.recv(1)
+                    assert piece, heard
+                    heard += piece
+                assert heard.startswith(b"HTTP/1.1 200 ")
+        sender.join()
+
+
+def domain_files(directory: Path) -> str:
+    cert, key = Authority(directory / "ca", "root").issue("here.test")
+    return f"\n\tcertfile {cert}\n\tcertkey {key}"
+
+
+def wrapped(plain: socket.socket) -> ssl.SSLSocket:
+    made = ssl.create_default_context()
+    made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
+    return made.wrap_socket(plain)
 
 
 def test_an_application_answers_while_its_client_still_sends(up):
