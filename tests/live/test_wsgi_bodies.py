@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import socket
 import ssl
-import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,8 +139,7 @@ def test_what_is_pipelined_behind_large_bodies_is_served(server, tmp_path, tls):
         head("/text", size=0),
     ]
     with dial(up) as plain, wrapped(plain) if tls else plain as sock:
-        sender = threading.Thread(target=sock.sendall, args=(b"".join(said * 2),))
-        sender.start()
+        sock.sendall(b"".join(said * 2))
         for _ in range(2):
             for expected in (b"\r\n3000000" + LAST, b"\r\ntext" + LAST, b"\r\n500000" + LAST, b"text " * 1000):
                 heard = b""
@@ -150,7 +148,6 @@ def test_what_is_pipelined_behind_large_bodies_is_served(server, tmp_path, tls):
                     assert piece, heard
                     heard += piece
                 assert heard.startswith(b"HTTP/1.1 200 ")
-        sender.join()
 
 
 def domain_files(directory: Path) -> str:
