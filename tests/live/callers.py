@@ -199,8 +199,10 @@ def raw(up: Server, path: str = "/echo", more: bytes = b"", room: int = 0, segme
             b"sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n%b" % (path.encode(), more)
         )
         head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += sock.recv(1)
+        while b"\r\n\r\n" not in head:
+            head = sock.recv(4096, socket.MSG_PEEK)
+            assert head, "the end instead of an answer"
+        head = sock.recv(head.index(b"\r\n\r\n") + 4)
         assert head.startswith(b"HTTP/1.1 101 "), head
         yield sock
 

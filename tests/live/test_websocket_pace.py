@@ -13,17 +13,16 @@ from callers import APP, CONF, closed, dial, exactly, hear, masked, raw
 
 
 def test_silence_ends_and_pings_keep(server):
-    up = server(f"websocket_timeout 1\n{CONF}", app=APP, workers=1)
-    with dial(up) as client:
-        assert closed(client).code == 1001
-    up = server(f"websocket_timeout 3\nwebsocket_ping 1\n{CONF}", app=APP, workers=1)
-    with raw(up) as sock:
+    ends = server(f"websocket_timeout 1\n{CONF}", app=APP, workers=1)
+    keeps = server(f"websocket_timeout 3\nwebsocket_ping 1\n{CONF}", app=APP, workers=1)
+    with dial(ends) as client, raw(keeps) as sock:
         assert exactly(sock, 2) == b"\x89\x00"
         sock.send(masked(0x8A, b""))
         assert exactly(sock, 2) == b"\x89\x00"  # and then we don't answer any more
         while (head := exactly(sock, 2)) == b"\x89\x00":
             pass
         assert head[0] == 0x88
+        assert closed(client).code == 1001
 
 
 def test_a_slow_reader_is_closed_and_a_broadcast_never_waits(server):
