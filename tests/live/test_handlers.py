@@ -59,6 +59,13 @@ def says_nothing(req):
 async def says_nothing_later(req):
     await kore.suspend(1)
 
+def adds(req):
+    req.response_header("X-Thing", "first")
+    req.response_header("set-cookie", "a=1")
+    req.response_header("x-thing", "second")
+    req.response_header("Set-Cookie", "b=2")
+    req.response(200)
+
 def says_twice(req):
     req.response(200, b"first")
     try:
@@ -102,6 +109,7 @@ domain * {
     static /after raises_after
     static /stranger awaits_a_stranger
     static /tells tells
+    static /adds adds
 }
 """
 
@@ -154,6 +162,12 @@ def test_outcome_leaves_worker_and_connection_alive(up: Server, path: str, statu
         assert client.ask(path) == (status, body)
         assert client.ask("/shop") == (200, b"open")
     assert up.workers == before
+
+
+def test_a_header_is_replaced_by_its_name_and_cookies_add_up(up: Server) -> None:
+    headers = up.get("/adds").headers
+    assert headers.get_all("x-thing") == ["second"]
+    assert headers.get_all("set-cookie") == ["a=1", "b=2"]
 
 
 def test_bodies_are_read_in_pieces(up: Server) -> None:
