@@ -139,6 +139,7 @@ class Domain:
 
     @property
     def accesslog(self) -> str:
+        """The file that requests of this domain are logged to; RuntimeError for a second one."""
         return self._domain.accesslog
 
     @accesslog.setter

@@ -198,6 +198,8 @@ class Handle:
 
 
 class Run(Awaitable):
+    """A transfer, begun when it is awaited."""
+
     __slots__ = ("_transfer", "_url")
 
     def __init__(self, transfer: Transfer, url: str) -> None:

@@ -70,6 +70,7 @@ class Client:
         return Request(self, "GET", **keywords)
 
     def head(self, *_: object, **keywords: Any) -> Request:
+        """As ``get``, as are ``options`` and ``delete``; the body is empty."""
         return Request(self, "HEAD", **keywords)
 
     def options(self, *_: object, **keywords: Any) -> Request:
@@ -93,6 +94,7 @@ class Client:
         return self._idle.pop() if self._idle else self._make()
 
     def give_back(self, client: HTTPClient) -> None:
+        """Keep a client whose last request went well; at most IDLE_MAX of them."""
         if len(self._idle) < IDLE_MAX:
             self._idle.append(client)
         else:
