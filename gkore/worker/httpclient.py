@@ -89,12 +89,12 @@ class Client:
     def patch(self, *_: object, **keywords: Any) -> Request:
         return Request(self, "PATCH", **expecting_body(keywords))
 
+    # Clients that nobody uses.
+
     def take(self) -> HTTPClient:
-        """A client that nobody uses."""
         return self._idle.pop() if self._idle else self._make()
 
     def give_back(self, client: HTTPClient) -> None:
-        """Keep a client whose last request went well; at most IDLE_MAX of them."""
         if len(self._idle) < IDLE_MAX:
             self._idle.append(client)
         else:
