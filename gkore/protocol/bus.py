@@ -15,6 +15,8 @@ from gkore.errors import ProtocolError
 
 HEAD = struct.Struct("!IBHH")
 PAYLOAD_MAX = 16 * 1024 * 1024
+REASON_MAX = 65536
+"""Bytes of a reason why code is not served, as one process tells it another; its end is what matters."""
 
 MASTER = 0
 EVERYBODY = 0xFFFF
@@ -41,6 +43,8 @@ class Kind(IntEnum):
     CERTIFICATES = 8
     """Master to worker: certificates that were read again, and their keys unless those are the key manager's; see
     ``conf.certificates.take``."""
+    REFUSED = 9
+    """Worker to master: why it could not start. Master to worker: why newer code is not served (``deployment dev``)."""
     ACME = 16
     """Between the master and the process that gets certificates; see ``protocol.commission``."""
 
@@ -52,6 +56,11 @@ class Envelope(NamedTuple):
     sender: int
     destination: int
     payload: bytes
+
+
+def reason(text: str) -> bytes:
+    """Why code is not served, as a payload of ``Kind.REFUSED``."""
+    return text.encode("utf-8", "backslashreplace")[-REASON_MAX:]
 
 
 def seal(kind: int, sender: int, destination: int, payload: bytes = b"") -> bytes:
