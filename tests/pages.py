@@ -22,9 +22,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 ROOT = Path(__file__).parents[1]
-DEADLINE = 30.0
+DEADLINE = 60.0
 SHORT = ("--check", "-t", "-h", "--help", "-v", "--version", "--print-config", "create", "routes", "openapi")
 SHORT += ("reload", "stop", "status", "dump", "bench")
 """Words that make gkore answer and end."""
@@ -203,7 +204,7 @@ class Session:
         if self.server is not None:
             self.server.send_signal(signal.SIGTERM)  # its database must be told to end, too
             try:
-                self.server.wait(10)
+                self.server.wait(DEADLINE)
             finally:
                 self.server.kill()
         self.end_proxy()
@@ -225,13 +226,3 @@ class Session:
 def plugin() -> list[str]:
     """What makes pytest load gkore's plugin, where gkore is not installed but run from its checkout."""
     return [] if entry_points(group="pytest11", name="gkore") else ["-p", "gkore.pytest_plugin"]
-
-
-def free_port() -> int:
-    """A port of five digits, for texts that name one."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port > 9999:
-            return port

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from pages import ROOT, Block, Session, blocks, matches
+from pages import DEADLINE, ROOT, Block, Session, blocks, matches
 from websockets.sync.client import connect
 
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/README.md")])
@@ -33,10 +33,10 @@ def test_the_chat_of_the_readme_talks(tmp_path: Path) -> None:
     session.run(source)
     session.serve("README.md", "gkore --workers 2 chat.py", [])
     url = f"ws://127.0.0.1:{session.port}/chat"
-    with connect(url) as one, connect(url) as other:
-        assert [one.recv(10), other.recv(10)] == ["welcome", "welcome"]
+    with connect(url, open_timeout=DEADLINE) as one, connect(url, open_timeout=DEADLINE) as other:
+        assert [one.recv(DEADLINE), other.recv(DEADLINE)] == ["welcome", "welcome"]
         one.send("hi")
-        assert other.recv(10) == "hi"
+        assert other.recv(DEADLINE) == "hi"
     session.stop()
 
 

@@ -18,10 +18,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from pages import free_port
+from ports import free_port
 from websockets.sync.client import connect
 
-from gkore.testing.server import Server, server, until
+from gkore.testing.server import DEADLINE, Server, server, until
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 Start = Callable[..., Server]
@@ -63,10 +63,13 @@ def test_hello(start: Start, name: str) -> None:
 def test_chat(start: Start) -> None:
     up = start("chat/app.py", workers=2)
     assert "<title>Chat</title>" in up.get("/").text
-    with connect(f"{up.ws_url}/chat") as one, connect(f"{up.ws_url}/chat") as other:
-        assert {str(one.recv(10))[:17], str(other.recv(10))[:17]} == {"You are on worker"}
+    with (
+        connect(f"{up.ws_url}/chat", open_timeout=DEADLINE) as one,
+        connect(f"{up.ws_url}/chat", open_timeout=DEADLINE) as other,
+    ):
+        assert {str(one.recv(DEADLINE))[:17], str(other.recv(DEADLINE))[:17]} == {"You are on worker"}
         one.send("hi")
-        assert other.recv(10) == "hi"
+        assert other.recv(DEADLINE) == "hi"
 
 
 def test_upload(start: Start) -> None:
@@ -86,7 +89,7 @@ def test_upload(start: Start) -> None:
 
 def test_events(start: Start) -> None:
     up = start("events/app.py", workers=2)
-    listener = http.client.HTTPConnection("127.0.0.1", up.port, timeout=20)
+    listener = http.client.HTTPConnection("127.0.0.1", up.port, timeout=DEADLINE)
     listener.request("GET", "/events")
     response = listener.getresponse()
     assert response.headers["content-type"] == "text/event-stream"
@@ -103,7 +106,7 @@ def test_echo(start: Start) -> None:
     port = free_port()
     up = start("echo/app.py", workers=2, env={"ECHO_PORT": str(port)})
     for _ in range(4):
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as client:
             client.sendall(b"hello")
             assert client.recv(100) == b"hello"
     assert up.get("/").text.endswith(" bytes\n")
@@ -124,9 +127,9 @@ def test_mutual_tls(start: Start, tmp_path: Path) -> None:
     up = start(tmp_path / "kore.conf")
     context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
     with pytest.raises(OSError):  # of TLS, of the connection, or one of these inside a URLError: as it happens
-        urllib.request.urlopen(f"https://localhost:{up.port}/", context=context, timeout=20)
+        urllib.request.urlopen(f"https://localhost:{up.port}/", context=context, timeout=DEADLINE)
     context.load_cert_chain(tmp_path / "ada.pem", tmp_path / "ada.key")
-    with urllib.request.urlopen(f"https://localhost:{up.port}/", context=context, timeout=20) as response:
+    with urllib.request.urlopen(f"https://localhost:{up.port}/", context=context, timeout=DEADLINE) as response:
         assert response.read() == b"Hello, ada!\n"
 
 
@@ -148,9 +151,12 @@ def test_cluster(start: Start, tmp_path: Path) -> None:
             ups.append(start(tmp_path / name / "kore.conf", directory=tmp_path / name, workers=1))
         for up in ups:
             up.says("websocket_bus: connected")
-        with connect(f"{ups[0].ws_url}/chat") as here, connect(f"{ups[1].ws_url}/chat") as there:
+        with (
+            connect(f"{ups[0].ws_url}/chat", open_timeout=DEADLINE) as here,
+            connect(f"{ups[1].ws_url}/chat", open_timeout=DEADLINE) as there,
+        ):
             here.send("hi")
-            assert there.recv(20) == "hi"
+            assert there.recv(DEADLINE) == "hi"
     finally:
         redis.kill()
         redis.wait()

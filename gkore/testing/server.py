@@ -66,8 +66,11 @@ class Server:
 
     @property
     def workers(self) -> list[int]:
-        """The workers' pids, oldest first."""
-        return [int(word) for word in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        """The workers' pids, oldest first; none when the master has ended."""
+        try:
+            return [int(word) for word in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            return []
 
     @property
     def ports(self) -> list[int]:
@@ -229,8 +232,7 @@ def server(
         until(lambda: up.ended or not leaking(before, up), lambda: f"descriptors to be closed: {leaking(before, up)}")
         ended = up.stop()
         assert status is None or ended == status, f"exit status {ended}, not {status}:\n{up.log()}"
-        left = up.processes()
-        assert not left, f"processes {left} are left:\n{up.log()}"
+        until(lambda: not up.processes(), lambda: f"processes {up.processes()} to end:\n{up.log()}")
         assert tracebacks or "Traceback" not in up.log(), up.log()
     finally:
         up.kill()

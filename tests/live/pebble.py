@@ -14,13 +14,8 @@ from pathlib import Path
 
 import pytest
 from certificates import Authority
+from ports import free_port
 from server import until
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Pebble:

@@ -19,7 +19,8 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from pebble import Pebble, free_port, pebble
+from pebble import Pebble, pebble
+from ports import free_port
 from server import DEADLINE, REPOSITORY, Server, until
 
 pytest.importorskip("acme", reason="the extra gkore[acme] is not installed: ACME is not tested")

@@ -84,11 +84,11 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         until(lambda: "DevTools listening on" in log.read_text(), lambda: f"Chromium: {log.read_text()}")
         found = re.search(r"ws://\S+", log.read_text())
         assert found is not None
-        with connect(found[0], max_size=None) as socket:
+        with connect(found[0], open_timeout=DEADLINE, max_size=None) as socket:
             whole = Browser(socket)
             target = whole.call("Target.createTarget", url="about:blank")["targetId"]
         tab = re.sub(r"/browser/.*", f"/page/{target}", found[0])
-        with connect(tab, max_size=None) as socket:
+        with connect(tab, open_timeout=DEADLINE, max_size=None) as socket:
             yield Browser(socket)
     finally:
         child.terminate()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from server import Server, until
+from server import DEADLINE, Server, until
 from test_browser import CHROMIUM, Browser, browser, up  # noqa: F401  fixtures
 from websockets.sync.client import connect
 
@@ -20,7 +20,7 @@ def second(browser: Browser) -> Iterator[Browser]:  # noqa: F811
     here = browser._socket.request
     assert here is not None
     address = f"ws://{here.headers['host']}/devtools/page/{target}"
-    with connect(address, max_size=None) as socket:
+    with connect(address, open_timeout=DEADLINE, max_size=None) as socket:
         yield Browser(socket)
 
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from ports import free_port
 from postgres import postgres
 from server import DEADLINE, Server, until
 from websockets.sync.client import ClientConnection, connect
@@ -50,8 +51,7 @@ class RedisServer:
     def __init__(self, program: str, directory: Path) -> None:
         self.program = program
         self.directory = directory
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.start()
 
     @property

@@ -14,7 +14,7 @@ from time import monotonic
 
 import pytest
 from postgres import postgres
-from server import Server, until
+from server import DEADLINE, Server, until
 from server import server as server_of
 from websockets.sync.client import connect
 
@@ -107,9 +107,9 @@ def test_requests(up: Server) -> None:
 
 def test_websockets(up: Server) -> None:
     url = f"ws://127.0.0.1:{up.port}/ws_connect"
-    with connect(url) as one, connect(url) as two:
+    with connect(url, open_timeout=DEADLINE) as one, connect(url, open_timeout=DEADLINE) as two:
         one.send("to all others")
-        assert two.recv(10) == "to all others"
+        assert two.recv(DEADLINE) == "to all others"
     up.says(r"log=\[.*: connected\]")
     up.says(r"log=\[.*: disconnected\]")
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from corpus import Sample, all_samples
-from server import Server
+from server import DEADLINE, Server
 from server import server as running
 
 from gkore.errors import ProtocolError
@@ -19,8 +19,6 @@ from gkore.protocol.head import Head
 from gkore.protocol.request import Limits, RequestParser
 
 CONF = Path(__file__).parents[1] / "apps/corpus.conf"
-DEADLINE = 10.0
-"""Seconds for an answer to come: only a broken server needs them."""
 PROBE = b"GET /p/probe HTTP/1.1\r\nHost: probe\r\n\r\n"
 
 

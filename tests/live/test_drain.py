@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from server import DEADLINE, Server, until
+from server import DEADLINE, Server, opened, until
 
 Start = Callable[..., Server]
 
@@ -89,8 +89,7 @@ def test_what_does_not_end_is_cut_off_after_the_drain_time(server: Start) -> Non
 
 def busy(up: Server) -> bool:
     """Whether the only worker holds a connection: it has its listener, the bus and a client."""
-    links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{up.workers[0]}/fd") if entry.is_symlink()]
-    return sum(link.startswith("socket:") for link in links) > 2
+    return sum(link.startswith("socket:") for link in opened(up.workers[0])) > 2
 
 
 def test_a_second_signal_does_not_wait(server: Start) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from server import DEADLINE, REPOSITORY, Server, until
 
+from gkore.testing.server import search_path
+
 Start = Callable[..., Server]
 
 APP = """
@@ -187,20 +189,31 @@ def test_a_stop_while_old_workers_are_held(server: Start) -> None:
     assert up.stop() == 0
 
 
-def test_signals_that_come_during_a_reload_are_kept(server: Start) -> None:
-    up = server(CONF, app=APP, workers=1)
+HOLD = """
+import os
+import time
+
+while "GKORE_HERITAGE" in os.environ and os.path.exists("hold"):
+    time.sleep(0.01)
+"""
+
+
+def test_signals_that_come_during_a_reload_are_kept(server: Start, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HOLD)
+    up = server(CONF, app=APP, workers=1, env={"PYTHONPATH": f"{tmp_path}:{search_path()}"})
+    (up.directory / "hold").touch()
     up.signal(signal.SIGHUP)
-    up.says("trying the new conf")
-    until(lambda: "sigblk" in state(up.pid), "the new program has begun")
+    until(lambda: blocked(up.pid), "the new program to begin")
     up.signal(signal.SIGTTIN)
+    (up.directory / "hold").unlink()
     until(lambda: len(up.workers) == 2 and up.log().count("log=[ready: ") >= 2, up.log)
     assert up.get("/version").text == "first"
 
 
-def state(pid: int) -> str:
-    """``sigblk`` between ``exec`` and the moment when the new program can note signals."""
+def blocked(pid: int) -> bool:
+    """Between ``exec`` and the moment when the new program can note signals."""
     fields = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return "sigblk" if int(fields["SigBlk"], 16) & 1 << signal.SIGHUP - 1 else ""
+    return bool(int(fields["SigBlk"], 16) & 1 << signal.SIGHUP - 1)
 
 
 def test_a_script_is_reloaded(server: Start) -> None:

@@ -20,6 +20,7 @@ from gkore.remote import span
 Start = Callable[..., Server]
 
 APP = """
+import os
 import kore
 
 def hello(req):
@@ -27,7 +28,8 @@ def hello(req):
 
 async def slow(req):
     kore.log(kore.LOG_NOTICE, "slow has begun")
-    await kore.suspend(500)
+    while not os.path.exists("go"):
+        await kore.suspend(10)
     req.response(200, b"slow")
 """
 CONF = """
@@ -115,6 +117,7 @@ def test_ready_ends_when_a_stop_begins_and_live_goes_on(server: Start) -> None:
         up.says("stopping")
         assert page(up, "/ready")[0] == 503
         assert page(up, "/live")[0] == 200
+        (up.directory / "go").touch()
         assert client.recv(1000).startswith(b"HTTP/1.1 200")
 
 
@@ -138,7 +141,7 @@ def plain(req):
     req.response(200, b"")
 
 async def waits(req):
-    await kore.suspend(30)
+    await kore.suspend(40)
     req.response(200, b"")
 
 def captures(req, number):

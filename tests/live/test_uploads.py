@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server import Server, until
+from server import Server, opened, until
 from server import server as server_of
 
 APP = """
@@ -163,13 +163,7 @@ def left(up: Server) -> list[str]:
 def open_bodies(up: Server) -> int:
     """How many files of bodies the worker holds open."""
     (worker,) = up.workers
-    links = []
-    for entry in Path(f"/proc/{worker}/fd").iterdir():
-        try:
-            links.append(os.readlink(entry))
-        except OSError:
-            continue
-    return sum("/bodies/" in link for link in links)
+    return sum("/bodies/" in link for link in opened(worker))
 
 
 def nothing_is_left(up: Server) -> None:

@@ -50,7 +50,7 @@ def begin(up: Server, path: str) -> socket.socket:
 
 
 def test_the_blocking_line_is_named(server: Start) -> None:
-    up = server(f"worker_block_warn 200\n{CONF}", app=APP, workers=1)
+    up = server(f"worker_block_warn 1000\n{CONF}", app=APP, workers=1)
     with begin(up, "/spin") as client:
         up.says(r"proc=\[parent\] log=\[worker 1 .* has been blocked for \d+ ms")
         up.says(r"proc=\[wrk 1\] log=\[the hub has been blocked for \d+ ms")
@@ -61,7 +61,7 @@ def test_the_blocking_line_is_named(server: Start) -> None:
 
 
 def test_a_worker_that_stays_blocked_is_replaced(server: Start) -> None:
-    up = server(f"worker_block_warn 0\nworker_timeout 1\n{CONF}", app=APP, workers=1)
+    up = server(f"worker_block_warn 0\nworker_timeout 2\n{CONF}", app=APP, workers=1)
     [stuck] = up.workers
     with begin(up, "/hold"):
         until(lambda: up.workers and stuck not in up.workers, up.log)

@@ -78,6 +78,7 @@ def run_worker(app: SimpleNamespace, slot: Slot) -> int:
         wish = Path(app.boot).read_text()
         if wish == "raise":
             raise ValueError("a worker that can't boot")
+        log.info("hangs at boot")
         signal.pause()
     left = []
     signal.signal(signal.SIGTERM, lambda *_: left.append(True))

@@ -20,7 +20,7 @@ def complete() -> Complete:
         outcome = gevent.event.AsyncResult()
         tasks.Job(coroutine, lambda result, failure: outcome.set((result, failure))).start()
         try:
-            result, failure = outcome.get(timeout=20)
+            result, failure = outcome.get(timeout=60)
         except gevent.Timeout:
             pytest.fail(f"{coroutine} hangs")
         if failure is not None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import Any
 
-import gevent
 import pytest
 from coroutines import Complete
 from gevent.monkey import get_original
@@ -17,23 +17,25 @@ really_sleep = get_original("time", "sleep")
 
 
 def test_threads_run_beside_the_hub_and_at_once(complete: Complete) -> None:
+    """Each of five blocks until the hub has seen that all of them run."""
+    reader, writer = os.pipe()
+    running: list[None] = []
+
+    def block() -> bytes:
+        running.append(None)
+        return os.read(reader, 1)
+
     async def main() -> Any:
-        ticks = 0
+        begun = [kore.thread(block) for _ in range(5)]
+        while len(running) < 5:
+            await kore.suspend(1)
+        os.write(writer, b"12345")
+        return [await thread for thread in begun], await kore.thread(divmod, 7, 2)
 
-        def tick() -> None:
-            nonlocal ticks
-            ticks += 1
-
-        timer = gevent.get_hub().loop.timer(0.001, 0.001)
-        timer.start(tick)
-        begun = [kore.thread(really_sleep, 0.1) for _ in range(5)]
-        for thread in begun:
-            await thread
-        timer.close()
-        return ticks, await kore.thread(divmod, 7, 2)
-
-    ticks, result = complete(main())
-    assert ticks > 5
+    read, result = complete(main())
+    os.close(reader)
+    os.close(writer)
+    assert sorted(read) == [b"1", b"2", b"3", b"4", b"5"]
     assert result == (3, 1)
 
 
@@ -110,9 +112,11 @@ def test_what_asyncio_raises_is_raised_where_it_is_awaited(complete: Complete) -
 
 
 def test_who_waits_for_asyncio_cancels_it_when_he_is_ended(complete: Complete) -> None:
+    begun: list[None] = []
     ends: list[str] = []
 
     async def foreign() -> None:
+        begun.append(None)
         try:
             await asyncio.sleep(600)
         except asyncio.CancelledError:
@@ -121,7 +125,8 @@ def test_who_waits_for_asyncio_cancels_it_when_he_is_ended(complete: Complete) -
 
     async def main() -> None:
         ident = kore.task_create(_aio(foreign()))
-        await kore.suspend(20)
+        while not begun:
+            await kore.suspend(1)
         assert kore.task_kill(ident)
         while not ends:
             await kore.suspend(1)
