@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from server import Server, until
+from server import Server, opened, until
 
 Start = Callable[..., Server]
 
@@ -114,10 +114,10 @@ def test_idle_connections_are_closed_silently(server: Start) -> None:
 def test_a_reader_that_does_not_read_is_cut_off(server: Start) -> None:
     up = start(server)
     (worker,) = up.workers
-    idle = len(os.listdir(f"/proc/{worker}/fd"))
-    with dial(up, b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n"):
-        until(lambda: len(os.listdir(f"/proc/{worker}/fd")) > idle, "the connection to be accepted")
-        until(lambda: len(os.listdir(f"/proc/{worker}/fd")) == idle, "the connection to be closed")
+    idle = len(opened(worker))
+    with dial(up, b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n") as sock:
+        assert sock.recv(1, socket.MSG_PEEK), "it was accepted, and there is more than the socket's buffers take"
+        until(lambda: len(opened(worker)) == idle, "the connection to be closed")
         assert up.get("/hello").body == b"hello"
 
 
@@ -171,7 +171,7 @@ def test_connection_limit_makes_others_wait_and_not_fail(server: Start) -> None:
 def test_a_shortage_of_descriptors_is_survived(server: Start) -> None:
     up = start(server, "worker_max_connections 1000\nhttp_header_timeout 20")
     (worker,) = up.workers
-    few = len(os.listdir(f"/proc/{worker}/fd")) + 10
+    few = len(opened(worker)) + 10
     resource.prlimit(worker, resource.RLIMIT_NOFILE, (few, resource.prlimit(worker, resource.RLIMIT_NOFILE)[1]))
     socks = [dial(up) for _ in range(40)]
     up.says("raise worker_rlimit_nofiles")

@@ -262,10 +262,14 @@ def test_a_backend_that_ends_costs_its_own_query_only(complete: Complete, db: st
     settings("pgsql_conn_max", 2)
 
     async def main() -> Any:
-        await kore.gather(*(query(db, "select pg_sleep(0.01)") for _ in range(2)))
         slow = query(db, "select pg_sleep(600), 'victim'")
-        kill = query(db, "select pg_terminate_backend(pid) from pg_stat_activity where query like '%''victim''' ")
-        return await kore.gather(slow, kill)
+
+        async def kill() -> None:
+            end = "select pg_terminate_backend(pid) from pg_stat_activity where query like '%''victim''' "
+            while not await query(db, end):  # until it is listed
+                pass
+
+        return await kore.gather(slow, kill())
 
     failure, _ = complete(main())
     assert "terminating connection due to administrator command" in str(failure)
@@ -397,4 +401,4 @@ def test_nothing_stays_of_queries_that_were_ended(complete: Complete, db: str, s
     complete(main())
     before = descriptors()
     complete(main())
-    assert descriptors() == before
+    assert descriptors() <= before
