@@ -99,7 +99,7 @@ class Worker:
         self._tick()
         if self.slot.keys is not None:
             signer.take(self.slot.keys)
-        stacks.listen(self.counters)
+        stacks.listen(self.counters, self.application.settings.worker_block_warn)
         self.bus = bus.BusEnd(self.slot.number, self.slot.bus, self._orphaned)
         bus.join(self.bus)
         self.audience = Audience(self.application.settings, self.counters, self.bus)

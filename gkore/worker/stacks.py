@@ -28,12 +28,13 @@ LATE = 0.25
 """Seconds beyond a beat after which whatever runs is called blocking."""
 
 
-def listen(counters: memoryview) -> None:
-    """Answer SIGUSR2 from now on, and leave a trace when the process crashes."""
+def listen(counters: memoryview, warn: int) -> None:
+    """Answer SIGUSR2 from now on, and leave a trace when the process crashes; ``warn`` is ``worker_block_warn``."""
+    least = min(LATE, warn / 1000) if warn else LATE  # the watchdog's signal comes only later than that
 
     def handler(_: int, frame: FrameType | None) -> None:
         late = monotonic() - counters[Cell.BEAT] / 1000 - BEAT_TIME
-        if late > LATE:
+        if late > least:
             blocked(late, frame)
         else:
             dump()

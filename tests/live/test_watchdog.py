@@ -60,6 +60,13 @@ def test_the_blocking_line_is_named(server: Start) -> None:
     assert up.log().count("has been blocked for") == 2  # once by the master, once by the worker
 
 
+def test_a_short_time_may_be_too_long(server: Start) -> None:
+    up = server(f"worker_block_warn 50\n{CONF}", app=APP, workers=1)
+    with begin(up, "/spin"):
+        up.says(r"proc=\[wrk 1\] log=\[the hub has been blocked for \d+ ms")
+        (up.directory / "go").touch()
+
+
 def test_a_worker_that_stays_blocked_is_replaced(server: Start) -> None:
     up = server(f"worker_block_warn 0\nworker_timeout 2\n{CONF}", app=APP, workers=1)
     [stuck] = up.workers
