@@ -182,15 +182,12 @@ def node_ws(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not shutil.which("npm"):
         pytest.skip("npm is not installed: Node's ws client is NOT tested")
     directory = tmp_path_factory.mktemp("node")
-    done = subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund", "ws@8"],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"npm can't install ws, Node's client is NOT tested: {done.stderr[-200:]}")
+    command = ["npm", "install", "--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-timeout=10000", "ws@8"]
+    try:
+        subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60, check=True)
+    except subprocess.SubprocessError as failure:
+        said = getattr(failure, "stderr", None) or failure
+        pytest.skip(f"npm can't install ws, Node's client is NOT tested: {str(said)[-200:]}")
     return directory
 
 
