@@ -17,7 +17,7 @@ from gkore.conf.directives import ROWS, names_in
 from gkore.conf.reading import DETACHED, Block, Reading
 from gkore.conf.row import CONTEXTS, Context, Row
 from gkore.conf.site import Place
-from gkore.conf.statement import Statement, match
+from gkore.conf.statement import Statement, ends_free, match
 from gkore.conf.words import Line, Word
 
 NESTING_MAX = 50
@@ -65,7 +65,7 @@ class Reader:
         self.open.pop()
 
     def line(self, line: Line) -> None:
-        line = self.unglued(line)
+        line, rest = self.parted(self.unglued(line))
         if line.closes():
             self.close(line)
         elif self.reading.block.kind is None:
@@ -75,6 +75,24 @@ class Reader:
             self.directive(line, rows)
         else:
             self.unknown(line)
+        if rest:
+            self.line(rest)
+
+    def parted(self, line: Line) -> tuple[Line, Line | None]:
+        """``server a { bind 127.0.0.1 80 }`` is read as the three lines that were meant, with a mistake at each."""
+        rows = ROWS.get(line.name.text, [])
+        found = line.words()
+        if not found or line.name.text == "}" or any(ends_free(row) for row in rows):
+            return line, None
+        behind = next((at for at, word in enumerate(found) if word.text == "{"), len(found)) + 1
+        if behind < len(found) and any(row.opens for row in rows):
+            self.reading.report(line.mistake(found[behind], "a line ends behind {", "what follows on the next line"))
+        elif found[-1].text == "}":
+            behind = len(found) - 1
+            self.reading.report(line.mistake(found[-1], "} must stand on a line of its own", "} on the next line"))
+        else:
+            return line, None
+        return line.split(found[behind])
 
     def unglued(self, line: Line) -> Line:
         """``server{`` is read as ``server {``; Kore passes over it without a word."""
@@ -83,7 +101,7 @@ class Reader:
             return line
         rows = ROWS[name]
         self.reading.report(line.mistake(line.name, "there must be a blank before {", rows[0].usage))
-        brace = Word(("{ " + line.value.text).rstrip(), line.name.column + len(name), 1)
+        brace = Word.at(("{ " + line.value.text).rstrip(), line.name.column + len(name))
         return replace(line, name=Word.at(name, line.name.column), value=brace)
 
     def close(self, line: Line) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gkore.conf.diagnostics import Mistake, Wrong, nearest
 from gkore.conf.site import Place
@@ -73,6 +73,13 @@ class Line:
             if word.text.startswith("#") and word.width == len(word.text):
                 return found[:index]
         return found
+
+    def split(self, word: Word) -> tuple[Line, Line]:
+        """The line before one of its words, and a line that begins with it."""
+        cut = word.column - self.value.column
+        before, behind = self.value.text[:cut].rstrip(), self.value.text[cut + len(word.text) :]
+        value = Word.at(behind.strip(), word.column + len(word.text) + len(behind) - len(behind.lstrip()))
+        return replace(self, value=Word.at(before, self.value.column)), replace(self, name=word, value=value)
 
     def closes(self) -> bool:
         return self.name.text == "}" and not self.words()

@@ -27,6 +27,8 @@ from reading import handlers, messages, read
         ("domain *{\n}", "1:8 there must be a blank before {"),
         ("server{\n}", "1:1 there must be a blank before {"),
         ("domain * {", "1:1 this domain block is never closed"),
+        ("domain a { attach b\n}", "1:12 a line ends behind {"),
+        ("domain a {\nattach b }", "2:10 } must stand on a line of its own"),
         ("domain a {\ndomain b {\n}", "1:1 this domain block is never closed"),
         ("static / page", "1:1 static can't stand at the top of a conf"),
         ("handler page", "1:1 handler can't stand at the top of a conf"),
@@ -66,6 +68,16 @@ from reading import handlers, messages, read
 )
 def test_a_mistake_has_a_place(text: str, said: str) -> None:
     assert said in messages(text)
+
+
+def test_a_block_on_one_line_is_read_as_it_was_meant() -> None:
+    assert messages("server a { bind 127.0.0.1 0 }\nserver b { bind 127.0.0.999 0 }") == [
+        "1:12 a line ends behind {",
+        "1:29 } must stand on a line of its own",
+        "2:12 a line ends behind {",
+        '2:17 "127.0.0.999" is not an IP address',
+        "2:31 } must stand on a line of its own",
+    ]
 
 
 @pytest.mark.parametrize(
