@@ -102,19 +102,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(lambda: act(parse(words)))
 
 
-def guarded(action: Callable[[], int]) -> int:
-    """The exit status of an action; what it refuses is said in one line, or one for each mistake."""
+def guarded(action: Callable[[], int], hear: Callable[[str], object] = len) -> int:
+    """The exit status of an action; what it refuses is said in one line, or one for each mistake, and to ``hear``."""
     try:
         return action()
-    except ConfError as failure:
-        report(failure.mistakes, sys.stderr)
-        say(str(failure))
-        return failure.exit_status
-    except UsageError as failure:
-        say(f"{failure} (gkore --help lists all)")
-        return failure.exit_status
     except GkoreError as failure:
-        say(str(failure))
+        mistakes = failure.mistakes if isinstance(failure, ConfError) else ()
+        report(mistakes, sys.stderr)
+        say(f"{failure} (gkore --help lists all)" if isinstance(failure, UsageError) else str(failure))
+        hear("\n".join([*(mistake.render() for mistake in mistakes), str(failure)]))
         return failure.exit_status
     except KeyboardInterrupt:
         return 130
@@ -197,7 +193,7 @@ def run(words: list[str], order: Order) -> int:
 
     def become(told: list[str], relief: Relief) -> int:
         sys.argv[1:] = ["--dev", *told]
-        return guarded(lambda: serve(parse(sys.argv[1:]), relief))
+        return guarded(lambda: serve(parse(sys.argv[1:]), relief), relief.refuse)
 
     return running.run(words, order.conf or order.script, become)
 

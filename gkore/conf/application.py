@@ -66,6 +66,8 @@ class Application:
         """In load order, which is the order in which names are looked up."""
         self.onloads: list[tuple[ModuleType, Function]] = []
         self.no_chroot = self.no_runas = self.daemonize = self.foreground = False
+        self.refused = ""
+        """Why newer code than this is not served: browsers are shown it, with ``deployment dev``."""
         self.promises: list[Promise] = []
         self.sources: dict[str, list[str]] = {}
         """The lines of every conf read, for mistakes that only the whole site shows."""

@@ -30,6 +30,10 @@ class Generation:
         self.line = line
         self.open = True
         """Until it has said its last."""
+        self.built = False
+        """It has imported the application."""
+        self.why = ""
+        """Why it can't serve, when it said so."""
         self.other = other
         """Until it is passed on: the socket on which the master that serves is to hand over."""
 

@@ -85,6 +85,8 @@ class Run:
         self.took = 0.0
         """Seconds that the newest generation needed to import the application."""
         self.tried: set[str] = set()
+        self.again = False
+        """There is something newer than what is about to be served first."""
 
     def live(self) -> int:
         """Turn until everybody has left."""
@@ -104,7 +106,7 @@ class Run:
 
     def wait(self) -> list[Source]:
         """Sleep until something happens; to whom it did."""
-        awake: list[Source] = [self.notes, self.watch, *(one for one in self.everybody() if one.open)]
+        awake: list[Source] = [self.notes, *(one for one in self.everybody() if one.open), self.watch]
         sources = {one.fileno(): one for one in awake}
         waiter = poll()
         for descriptor in sources:
@@ -123,7 +125,10 @@ class Run:
             self.hear(source, source.heard())
 
     def renew(self) -> None:
-        """Fork the next master; one that is on its way is overtaken."""
+        """Fork the next master; one that is on its way is overtaken, unless it is the first and about to serve."""
+        self.again = self.next is not None and self.next.built and self.serving is None
+        if self.again:
+            return
         if self.next is not None:
             self.next.signal(signal.SIGTERM)
             self.leaving.append(self.next)
@@ -134,7 +139,7 @@ class Run:
     def hear(self, one: Generation, said: dict[str, Any]) -> None:
         what = said.get("what", "")
         if what == "built" and one is self.next:
-            self.took = monotonic() - self.begun
+            one.built, self.took = True, monotonic() - self.begun
             if self.serving is not None:
                 self.serving.hand_over(one)
         elif what == "ready" and one is self.next:
@@ -144,6 +149,9 @@ class Run:
                 say(f"the new code is served, {(monotonic() - self.begun) * 1000:.0f} ms after the change was seen")
             self.serving, self.next = one, None
             self.learn(said)
+            self.catch_up()
+        elif what == "refused":
+            one.why = said["why"]
         elif what == "reload" and self.status is None:
             self.renew()
 
@@ -157,6 +165,11 @@ class Run:
         if self.took > QUICK:
             warm([name for name in said["modules"] if name not in self.tried], said["environment"])
             self.tried.update(said["modules"])
+
+    def catch_up(self) -> None:
+        """Something has changed since the first master imported the application."""
+        if self.again and self.status is None:
+            self.renew()
 
     def obey(self, number: signal.Signals) -> None:
         """Signals to stop are the servers'; we end when they have ended."""
@@ -174,6 +187,9 @@ class Run:
         for one in self.everybody():
             pid, status = waitpid(one.pid, WNOHANG)
             if pid:
+                one.line.setblocking(False)
+                while one.open:
+                    self.hear(one, one.heard())
                 one.close()
                 self.ended(one, os.waitstatus_to_exitcode(status))
 
@@ -182,19 +198,21 @@ class Run:
             self.leaving.remove(one)
         elif one is self.next:
             self.next = None
-            self.refused(status)
+            self.refused(status, one.why)
+            self.catch_up()
         else:
             self.serving = None
             if self.status is None and self.next is None:
                 say(f"the server has ended with status {status}")
                 self.status = status
 
-    def refused(self, status: int) -> None:
+    def refused(self, status: int, why: str) -> None:
         """The new code does not serve, and has said why."""
         if self.status is not None:
             return
         if self.serving is not None:
-            self.serving.tell(FAILED + b" what is wrong with the new code is said above; the old code is served")
+            why = why or f"The new server ended with status {status}; the terminal says more."
+            self.serving.tell(FAILED + why.encode("utf-8", "replace"))
         elif status == Exit.USAGE:
             self.status = status
         else:

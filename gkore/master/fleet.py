@@ -32,7 +32,7 @@ from gkore.master.listeners import Listeners
 from gkore.master.nursery import Nursery
 from gkore.master.privileges import Privileges
 from gkore.master.seats import WORKERS_MAX, Seat, covers
-from gkore.protocol.bus import EVERYBODY, MASTER, Envelope, Kind
+from gkore.protocol.bus import EVERYBODY, MASTER, Envelope, Kind, reason
 from gkore.protocol.slot import Exit
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ class Fleet:
         self.restarts = 0
         """Workers that were replaced because they died."""
         self.certificates = Certificates()
+        self.why = ""
+        """What the last worker said that could not start."""
         self.status: int | None = None
         """The exit status of the server, once it is stopping."""
 
@@ -174,6 +176,13 @@ class Fleet:
             times += [seat.due for seat in self.seats.values() if seat.due > now]
         return min(times, default=float("inf"))
 
+    def refuse(self, why: str) -> None:
+        """Newer code is not served: with ``deployment dev`` the workers show browsers why."""
+        self.application.refused = why
+        for child in self.children.values():
+            if child.state is State.READY:
+                child.line.send(Envelope(Kind.REFUSED, MASTER, child.slot, reason(why)))
+
     def signal(self, number: signal.Signals) -> None:
         for child in self.children.values():
             child.signal(number)
@@ -256,6 +265,8 @@ class Fleet:
             child.worn = True
             self.settled = False
             log.info(f"{child} gets a successor: {envelope.payload.decode('utf-8', 'replace')}")
+        elif envelope.kind == Kind.REFUSED:
+            self.why = envelope.payload.decode("utf-8", "replace")
         elif envelope.kind == Kind.SHUTDOWN and self.status is None:
             self.stop(Exit.OK, f"{child} called kore.shutdown")
 
@@ -312,6 +323,7 @@ class Fleet:
             child.generation = self.generation
         self.wanted = max((child.slot for child in self.children.values() if child.serves), default=self.wanted)
         self.settled = True
+        self.refuse(self.why or what)
 
     def _crashed(self, seat: Seat, status: int, what: str) -> None:
         self.restarts += 1

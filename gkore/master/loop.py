@@ -108,6 +108,8 @@ def serve(fleet: Fleet, launch: Launch, image: Image) -> int:
         fleet.kill("the master failed")  # nobody is left, unless an exception came out of the loop
         fleet.keymgr.close()
         launch.finish()
+    if status and image.relief is not None:
+        image.relief.refuse(fleet.why)
     launch.daemon.report(status)
     return status
 

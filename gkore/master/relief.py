@@ -22,6 +22,7 @@ from typing import Any
 
 from gkore import log
 from gkore.master.reload import descriptors
+from gkore.protocol.bus import reason
 
 DESCRIPTORS_MAX = 253
 """SCM_MAX_FD: more don't fit into one message (unix(7))."""
@@ -42,7 +43,7 @@ class Relief:
         self.line = line
         self.bequeath: Callable[[], dict[str, Any]] = dict
         self.retire: Callable[[], object] = int
-        self.failed: Callable[[str], object] = log.error
+        self.failed: Callable[[str, str], object] = lambda why, _: log.error(why)
         self.abandoned: Callable[[], object] = int
         self._other = other
         self._describe = describe
@@ -71,6 +72,10 @@ class Relief:
         """All workers accept."""
         self._say("ready", **self._describe())
 
+    def refuse(self, why: str) -> None:
+        """This master ends without having served, and has logged why."""
+        self._say("refused", why=reason(why).decode("utf-8", "replace"))
+
     def ask(self) -> None:
         """Somebody wants a reload (SIGHUP, ``gkore reload``)."""
         self._say("reload")
@@ -83,7 +88,8 @@ class Relief:
         elif word == RETIRE:
             self.retire()
         elif word.startswith(FAILED):
-            self.failed(word[len(FAILED) :].decode().strip())
+            said = word[len(FAILED) :].decode("utf-8", "replace")
+            self.failed("what is wrong with the new code is said above; the old code is served", said)
         elif not word:
             self.abandoned()
 
@@ -98,7 +104,7 @@ class Relief:
 
     def _say(self, what: str, **facts: Any) -> None:
         with suppress(OSError):  # the warm process is gone: act hears of it
-            self.line.send(json.dumps({"what": what, **facts}).encode())
+            self.line.send(json.dumps({"what": what, **facts}, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def renumbered(heritage: Any, numbers: dict[int, int], name: str = "") -> Any:

@@ -85,8 +85,9 @@ class Reload:
             self._rehearsal.cancel()
             self._rehearsal = None
 
-    def failed(self, why: str) -> None:
-        """Say so everywhere; the server goes on as it was."""
+    def failed(self, why: str, said: str = "") -> None:
+        """Say so everywhere; the server goes on as it was. ``said`` is what the log has already: browsers get that."""
+        self._fleet.refuse(said or why)
         log.error(f"reload failed, nothing has changed:\n{why}")
         notify.ready(f"reload failed, nothing has changed: {why.splitlines()[-1]}")
         self._control.answer(Exit.START, f"{why}\nreload failed, nothing has changed")

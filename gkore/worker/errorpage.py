@@ -1,4 +1,4 @@
-"""What a browser is shown when a handler raises, with ``deployment dev`` only: the traceback as a page.
+"""What a browser is shown with ``deployment dev`` only: a traceback as a page, of a handler or of code not served yet.
 
 Who does not ask for HTML (curl, a test) gets it as text. In production the answer is a bare 500 and the log has it all.
 """
@@ -6,9 +6,11 @@ Who does not ask for HTML (curl, a test) gets it as text. In production the answ
 from __future__ import annotations
 
 import linecache
+import os
+import re
 from collections.abc import Iterator
 from html import escape
-from traceback import FrameSummary, TracebackException
+from traceback import TracebackException
 from typing import TYPE_CHECKING
 
 from gkore.conf.loading import is_users, user_traceback
@@ -16,6 +18,16 @@ from gkore.conf.loading import is_users, user_traceback
 if TYPE_CHECKING:
     from gkore.worker.request import Request
 
+WAIT = "gkore-wait"
+"""With this field a page asks to be answered when there is something new to see."""
+RELOAD = (
+    f"async function wait(){{try{{let r=await fetch(location.href,{{headers:{{'{WAIT}':'1'}},cache:'no-store'}});"
+    f"if(!r.headers.has('{WAIT}'))return location.reload()}}catch{{}}setTimeout(wait,500)}}wait()"
+)
+PLACED = re.compile(r"^(\S.*?):(\d+):\d+: error: (.*)$", re.MULTILINE)
+"""As ``conf.diagnostics`` says it."""
+FRAME = re.compile(r'^ *File "(.+)", line (\d+)(?:, in (.+))?$', re.MULTILINE)
+EXCERPTS_MAX = 20
 AROUND = 4
 """Lines shown before and behind the one that raised."""
 STYLE = """
@@ -44,25 +56,52 @@ def page(failure: BaseException, request: Request) -> str:
 
 def parts(report: TracebackException, where: str) -> Iterator[str]:
     lines = list(report.format_exception_only())
-    title = escape(lines[-1].strip())
-    yield f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
-    yield f"<header><h1>{title}</h1><p>in the handler {escape(where)}</p></header><main>"
+    yield from head(lines[-1].strip(), f"in the handler {where}")
     if len(lines) > 1:
         yield f"<pre><span>{escape(''.join(lines[:-1]))}</span></pre>"
     for frame in reversed(report.stack):
         if is_users(frame.filename):
-            yield from shown(frame)
+            yield from excerpt(frame.filename, frame.lineno or 0, f"in {frame.name}")
     cause = report.__cause__ or (None if report.__suppress_context__ else report.__context__)
     if cause is not None:
         yield f"<h2>before that</h2><pre><span>{escape(''.join(cause.format()))}</span></pre>"
     yield "<footer><p>The innermost line is on top. Shown because of <code>deployment dev</code>.</p></footer></main>"
 
 
-def shown(frame: FrameSummary) -> Iterator[str]:
-    line = frame.lineno or 0
-    yield f"<h2>{escape(frame.filename)}:{line} in {escape(frame.name)}</h2><pre>"
+def refusal(said: str) -> str:
+    """The page for code that can't be served: what was ``said`` of it, with the lines that it names."""
+    return "".join(refused(said))
+
+
+def refused(said: str) -> Iterator[str]:
+    placed = PLACED.search(said)
+    last = next((line for line in reversed(said.splitlines()) if line.strip()), "The new code does not start")
+    yield from head(placed[3] if placed else last, "in the new code, which is not served because of it")
+    yield "<p>Whoever opens a page sees this until the code is mended; then it loads itself again. Everything else "
+    yield "(scripts, images, fetch, forms, websockets, curl) is answered by the code before, as if nothing was.</p>"
+    places = [(found[1], int(found[2]), found[3]) for found in PLACED.finditer(said)]
+    innermost_first = reversed(list(FRAME.finditer(said)))
+    places += [(found[1], int(found[2]), f"in {found[3]}" if found[3] else "") for found in innermost_first]
+    seen: set[tuple[str, int]] = set()
+    for file, line, what in places:
+        place = os.path.realpath(file), line
+        if place not in seen and len(seen) < EXCERPTS_MAX and is_users(file):
+            seen.add(place)
+            yield from excerpt(file, line, what)
+    yield f"<h2>all that was said</h2><pre><span>{escape(said)}</span></pre><footer><p>Shown because of "
+    yield f"<code>deployment dev</code>.</p></footer></main><script>{RELOAD}</script>"
+
+
+def head(title: str, where: str) -> Iterator[str]:
+    yield f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title><style>{STYLE}</style>"
+    yield f"<header><h1>{escape(title)}</h1><p>{escape(where)}</p></header><main>"
+
+
+def excerpt(file: str, line: int, what: str) -> Iterator[str]:
+    linecache.checkcache(file)
+    yield f"<h2>{escape(file)}:{line} {escape(what)}</h2><pre>"
     for number in range(max(1, line - AROUND), line + AROUND + 1):
-        source = linecache.getline(frame.filename, number)
+        source = linecache.getline(file, number)
         if source:
             at = " class=at" if number == line else ""
             yield f"<span{at}><i>{number:5} </i>{escape(source.rstrip())}</span>"

@@ -24,8 +24,9 @@ from gevent.event import Event
 
 from gkore import log
 from gkore.conf.certificates import speaks_tls, take
+from gkore.conf.loading import user_traceback
 from gkore.errors import StartError
-from gkore.protocol.bus import Envelope, Kind
+from gkore.protocol.bus import Envelope, Kind, reason
 from gkore.protocol.counters import BEAT_TIME, Cell, Stage
 from gkore.protocol.slot import Exit
 from gkore.worker import broadcast, bus, cluster, errorpage, failures, landlock, signer, stacks, tasks, traps
@@ -36,6 +37,7 @@ from gkore.worker.objects import Inbox
 from gkore.worker.observation import Observation
 from gkore.worker.planner import Planner
 from gkore.worker.pulse import Pulse
+from gkore.worker.refusal import Refusal
 from gkore.worker.sandbox import confine
 from gkore.worker.service import Fleet, Service
 from gkore.worker.spread import Spread
@@ -64,12 +66,22 @@ def run(application: Application, slot: Slot) -> int:
     worker = Worker(application, slot)
     try:
         worker.boot()
-    except StartError:
+    except StartError as failure:
+        tell(str(failure))
         raise  # in words already
     except BaseException as failure:
         log.exception(f"worker {slot.number} failed to start: {failure!r}", failure)
+        tell(user_traceback(failure))
         return Exit.BOOT
     return worker.live()
+
+
+def tell(why: str) -> None:
+    """The master, why there is no worker."""
+    end = bus.end()
+    if end is not None:
+        with suppress(OSError):
+            end.send(Kind.REFUSED, payload=reason(why))
 
 
 class Worker:
@@ -88,6 +100,8 @@ class Worker:
         self.told = False
         """A signal has asked to stop: the master's envelope is no second one."""
         self.reason = "stop"
+        self.refusal: Refusal | None = None
+        """With ``deployment dev``: newer code that can't be served."""
         self.gone: frozenset[int] = frozenset()
         """Listening sockets, by inode, that no successor of ours has."""
         self._watchers: list[Any] = []
@@ -121,6 +135,8 @@ class Worker:
         traps.begin(self._tell)
         if self.application.settings.deployment in ("dev", "development"):
             failures.show = errorpage.answer
+            self.refusal = Refusal(self.services, self.application.refused)
+            self.bus.receivers[Kind.REFUSED] = self.refusal.heard
         settings = self.application.settings
         landlock.confine(self.application)
         confine(settings.seccomp, settings.seccomp_tracing, self.application.hook("seccomp"))
@@ -251,6 +267,8 @@ class Worker:
             self.bus.send(Kind.DRAIN)
         for service in self.services:
             service.drain()
+        if self.refusal is not None:
+            self.refusal.end(self.reason)
         begun = monotonic()
         end = begun + self.application.settings.worker_drain_time
         while monotonic() < end:

@@ -8,7 +8,7 @@ every exact path the winning route of each method is known before the first requ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fnmatch import translate
 from typing import Any
 
@@ -249,6 +249,16 @@ class Hosts:
     def all(self) -> list[Host]:
         """Every domain, in the order of declaration."""
         return [host for _, host in self._compiled]
+
+    def divert(self, through: Callable[[Host], Host]) -> None:
+        """Ask each domain ``through`` another object from now on, and forget what was found before."""
+        self._compiled = [(pattern, through(host)) for pattern, host in self._compiled]
+        self.forget()
+
+    def forget(self) -> None:
+        """Find everything anew."""
+        self.known.clear()
+        self.seen.clear()
 
     def find(self, field: bytes | None) -> Host:
         """The domain for a Host field; ``known`` holds those that were asked for before.

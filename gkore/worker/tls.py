@@ -164,6 +164,11 @@ class Greeter:
         for view in self._views.values():
             view.closing = True
 
+    def forget(self) -> None:
+        """Find everything anew."""
+        for view in self._views.values():
+            view.hosts.forget()
+
 
 class CertifiedHosts(Hosts):
     """The domains that a connection of one context may reach."""

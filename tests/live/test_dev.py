@@ -3,76 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
-import signal
 import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from server import REPOSITORY, until
+from development import APP, ENVIRONMENT, Run, running
+from server import until
 
 from gkore.develop import warming
-
-APP = """
-import kore
-kore.server(ip="127.0.0.1", port="0", tls=False)
-kore.domain("*")
-
-@kore.route("/")
-def page(req):
-    req.response(200, "{text}")
-
-@kore.route("/broken")
-async def broken(req):
-    await kore.suspend(1)
-    raise LookupError("<nobody>")
-"""
-
-
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-
-
-class Run:
-    def __init__(self, directory: Path, *words: str) -> None:
-        self.log_path = directory / "log"
-        self.directory = directory
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gkore", "run", *words],
-                cwd=directory,
-                env=ENVIRONMENT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-
-    def log(self) -> str:
-        return self.log_path.read_text()
-
-    def ready(self, times: int = 1) -> None:
-        until(lambda: self.log().count("log=[ready: ") >= times, self.log)
-
-    def get(self, path: str, accept: str = "*/*") -> tuple[int, str]:
-        found = re.search(r"listening on (http://[\d.]+:\d+)", self.log())
-        assert found is not None
-        request = urllib.request.Request(found[1] + path, headers={"accept": accept})
-        try:
-            with urllib.request.urlopen(request, timeout=20) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as refused:
-            with refused:
-                return refused.code, refused.read().decode()
-
-    def stop(self) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
 
 
 @pytest.fixture
@@ -81,17 +22,6 @@ def run(tmp_path: Path) -> Iterator[Run]:
     with running(tmp_path) as started:
         started.ready()
         yield started
-
-
-@contextmanager
-def running(directory: Path, *words: str) -> Iterator[Run]:
-    started = Run(directory, "--workers", "1", *words)
-    try:
-        yield started
-        assert started.stop() == 0, started.log()
-    finally:
-        started.process.kill()
-        started.process.wait()
 
 
 def test_a_change_is_served_and_a_broken_one_is_not(run: Run) -> None:
