@@ -126,11 +126,23 @@ class RequestParser(Generic[H]):
                     head.chunk = data
                 self.complete.append(head)
                 return
-            if 3 < data.find(b"\r\n\r\n") + 4 < len(data):
+            end = data.find(b"\r\n\r\n") + 4
+            if 3 < end == len(data) and text:
+                self._feed_one(data, text, block)
+                return
+            if 3 < end < len(data):
                 data = self._feed_many(self._skip_seen(data))
         rest = data
         while rest:
             rest = self._feed_head(rest) if self.head is None else self._feed_body(self.head, rest)
+
+    def _feed_one(self, data: bytes, text: bytes, block: bytes) -> None:
+        """Take ``data``, a whole head whose fields are new."""
+        try:
+            self._judge.feed(data)
+        except (HttpParserError, HttpParserUpgrade) as stop:
+            self._stopped(stop, data)
+        self._take_head(len(data), text, block, None)
 
     def _skip_seen(self, data: bytes) -> bytes:
         """Take the whole requests that ``data`` begins with, as far as they were seen before; the rest is returned.
@@ -206,7 +218,8 @@ class RequestParser(Generic[H]):
             self._bound_partial(whole)
             return b""
         self.partial = b""
-        self._take_head(whole[blank:end])
+        text, _, block = whole[blank:end].partition(b"\r\n")
+        self._take_head(end - blank, text, block, kept(block))
         if self.complete and self.complete[-1].upgrade:
             self.leftover = whole[end:]
             return b""
@@ -241,15 +254,15 @@ class RequestParser(Generic[H]):
             head.keep_alive = fields.keeps and not fields.closes
         return head
 
-    def _take_head(self, raw: bytes) -> None:
-        """The judge accepted ``raw`` as a head: make it a request, or the beginning of one with a body."""
+    def _take_head(self, size: int, text: bytes, block: bytes, fields: Fields | None) -> None:
+        """The judge accepted a head: make it a request, or the beginning of one with a body."""
         limits = self._limits
-        text, _, block = raw.partition(b"\r\n")
-        if len(raw) > limits.header_bytes:
-            raise ProtocolError(414 if len(text) * 2 > len(raw) else 431, f"head over {limits.header_bytes} bytes")
-        line = read_line(text)
-        fields = kept(block) or Fields(block)
-        if len(fields) > limits.headers:
+        if size > limits.header_bytes:
+            raise ProtocolError(414 if len(text) * 2 > size else 431, f"head over {limits.header_bytes} bytes")
+        line = known_lines.get(text) or read_line(text)
+        if fields is None:
+            fields = Fields(block)
+        if fields.count > limits.headers:
             raise ProtocolError(431, f"more than {limits.headers} header fields")
         if fields.host is None and line.minor:
             raise ProtocolError(400, "no Host field")
