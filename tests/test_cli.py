@@ -175,6 +175,14 @@ def test_a_module_that_does_not_import_is_one_mistake_and_not_one_more_for_each_
     assert (done.returncode, done.stderr.splitlines()[-1]) == (3, "gkore: 1 mistake in the configuration")
 
 
+def test_a_script_that_serves_nobody_is_told_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("def app(environ, start_response): ...\n")
+    ended = gkore("shop.py", cwd=tmp_path)
+    assert ended.returncode == 3
+    assert "shop.py: error: nothing in it declares a server or a domain: it would serve nobody" in ended.stderr
+    assert "`wsgi shop:app` in a route of a kore.conf" in ended.stderr
+
+
 def test_an_asgi_application_is_refused_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "spoken.py").write_text("async def app(scope, receive, send):\n    pass\n")
     conf = "bind 127.0.0.1 0\ndomain * {\n    route ^/ {\n        wsgi spoken:app\n    }\n}\n"

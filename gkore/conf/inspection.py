@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from gkore.conf import declarations
-from gkore.conf.application import Application
+from gkore.conf.application import HOOKS, Application
 from gkore.conf.certificates import make_contexts
 from gkore.conf.commissions import commissions
 from gkore.conf.diagnostics import Mistake, nearest
@@ -17,6 +17,7 @@ from gkore.conf.site import Domain, Filemap, Place, Privsep, Server
 
 def inspect(application: Application) -> Iterator[Mistake]:
     """The mistakes of the site as a whole; what a wrong line may have left incomplete is passed over."""
+    yield from idle(application)
     yield from settle(application)
     for domain in application.site.domains:
         yield from routes(application, domain)
@@ -77,6 +78,18 @@ def routes(application: Application, domain: Domain) -> Iterator[Mistake]:
         if route.handler is None and not route.handler_name and not application.is_spoiled(route):
             message = f"the route {route.path} has no handler"
             yield application.mistake(route.place, message, "a block with handler FUNCTION, or route PATH FUNCTION")
+
+
+def idle(application: Application) -> Iterator[Mistake]:
+    """A script that declares nothing and whose functions nobody would call: a WSGI application, most often."""
+    script, site = application.script, application.site
+    declared = site.servers or site.domains or application.promises
+    if not script or not application.modules or declared or any(map(application.has_hook, HOOKS)):
+        return
+    module = os.path.splitext(os.path.basename(os.path.normpath(script)))[0]
+    message = "nothing in it declares a server or a domain: it would serve nobody"
+    wsgi = f"if it is a WSGI application, `wsgi {module}:app` in a route of a kore.conf, and gkore -c kore.conf"
+    yield Mistake(Place(script), message, expected=f"kore.server and kore.domain; {wsgi}")
 
 
 def bus(application: Application) -> Iterator[Mistake]:
