@@ -158,8 +158,9 @@ def reported(child: subprocess.Popen[str], seconds: float) -> dict[str, float]:
         try:
             child.wait(seconds)
         except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGINT)
-        output, _ = child.communicate(timeout=20)
+            output = _told_to_stop(child)
+        else:
+            output, _ = child.communicate()
     finally:
         child.kill()
     for line in output.splitlines():
@@ -167,6 +168,17 @@ def reported(child: subprocess.Popen[str], seconds: float) -> dict[str, float]:
             result: dict[str, float] = json.loads(line.removeprefix("JSON "))
             return result
     raise Unusable(f"the load failed: {output.strip()[-400:]}")
+
+
+def _told_to_stop(child: subprocess.Popen[str]) -> str:
+    """What it said; wrk forgets a SIGINT that comes before it sleeps, and would sleep for its hour."""
+    for _ in range(10):
+        child.send_signal(signal.SIGINT)
+        try:
+            return child.communicate(timeout=2)[0]
+        except subprocess.TimeoutExpired:
+            continue
+    raise Unusable("the load did not stop when it was told to")
 
 
 def under_idle_connections(running: Running, workload: Workload, settings: Settings) -> Sample:

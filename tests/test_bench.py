@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT))
 
 from bench import kore, process, servers  # noqa: E402
-from bench.load import Settings, measure  # noqa: E402
+from bench.load import Settings, measure, reported, started  # noqa: E402
 from bench.machine import Cores  # noqa: E402
 from bench.profile import summary  # noqa: E402
 from bench.running import Unusable, run  # noqa: E402
@@ -178,3 +178,21 @@ def test_profile_summary_tells_own_from_total() -> None:
     said = summary("main;serve;parse 30\nmain;serve 10\nmain;serve;parse;parse 60\n")
     shares = {words[2]: words[:2] for line in said.splitlines()[2:] if (words := line.split())}
     assert shares == {"parse": ["90.0%", "90.0%"], "serve": ["10.0%", "100.0%"]}
+
+
+DEAF = """
+import signal
+heard = []
+signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+print("READY", flush=True)
+while len(heard) < 2:
+    signal.pause()
+print('JSON {"requests": 7}', flush=True)
+"""
+
+
+def test_a_load_that_misses_a_signal_is_told_again() -> None:
+    with started([sys.executable, "-c", DEAF]) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "READY\n"
+        assert reported(child, 0.0) == {"requests": 7}
