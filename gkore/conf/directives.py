@@ -133,7 +133,7 @@ SETTINGS = (
     # workers
     setting("workers", number(1, 255), usable_cpus, "Worker processes; default: one for each CPU that gkore may use."),
     setting("worker_max_connections", number(1, U32), 512,
-        "Connections that a worker holds before it stops accepting."),
+        "Connections that a worker holds; beyond it those that wait longest make room."),
     setting("worker_rlimit_nofiles", number(1, U32), 768, "Open files of a worker, beside those open at its start."),
     setting("worker_accept_threshold", number(1, U32), 16, "Connections accepted in one turn of a worker's loop."),
     setting("worker_death_policy", choice("restart", "terminate"), "restart",

@@ -14,6 +14,7 @@ from gevent import get_hub
 from gkore import log
 from gkore.worker import failures
 from gkore.worker.ending import READ
+from gkore.worker.room import make_room
 from gkore.worker.tls import kind_of
 
 if TYPE_CHECKING:
@@ -100,9 +101,8 @@ class Acceptor:
 
     def _readable(self) -> None:
         connections = self._service.connections
-        for _ in range(self._burst):
-            if len(connections) >= self.maximum and self._is_full(len(connections)):
-                self._watcher.stop()
+        for turn in range(self._burst):
+            if len(connections) >= self.maximum and self._is_full(len(connections), turn == 0):
                 return
             try:
                 descriptor, peer = self._accept()
@@ -115,10 +115,18 @@ class Acceptor:
                 return
             self._take(descriptor, peer)
 
-    def _is_full(self, connections: int) -> bool:
+    def _is_full(self, connections: int, waited_for: bool) -> bool:
+        """Whether no more can be accepted in this turn; when somebody is ``waited_for``, others may have to go."""
         if self.recount is not None:
             self.recount()
-        return connections >= self.maximum or not self._watcher.active
+        if not self._watcher.active or connections < self.maximum:
+            return not self._watcher.active
+        if not waited_for:
+            return True  # whether somebody else waits the next turn will tell
+        if connections < self.limit or not make_room(self._service.connections, self._service.clock.now, self._burst):
+            self._watcher.stop()
+            return True
+        return False
 
     def _take(self, descriptor: int, peer: Any) -> None:
         # The raw socket type, told what it is: the socket module's asks the kernel three questions first.

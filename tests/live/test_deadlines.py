@@ -8,6 +8,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from server import Server, opened, until
 
@@ -52,6 +53,7 @@ domain * {{
     static /watched watched
 }}
 """
+PATIENT = CONF.replace("_timeout 1", "_timeout 60").replace("_time 1", "_time 60")
 HELLO = b"GET /hello HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
@@ -201,3 +203,26 @@ def test_keepalive_time_0_closes_after_every_answer(server: Start) -> None:
     said = everything(dial(up, HELLO))
     assert b"connection: close" in said
     assert said.endswith(b"hello")
+
+
+def test_a_full_worker_lets_go_of_those_that_wait_longest(server: Start) -> None:
+    up = server(PATIENT.format(more="worker_max_connections 4"), app=APP, workers=1)
+    reader = dial(up, b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert reader.recv(12) == b"HTTP/1.1 200"
+    body = dial(up, b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n1")
+    head = dial(up, b"GET /hel")
+    idle = dial(up, HELLO)
+    assert idle.recv(1000).endswith(b"hello")
+    served = [dial(up, b"GET /watched HTTP/1.1\r\nHost: h\r\n\r\n") for _ in range(4)]
+    assert everything(idle) == b""
+    assert everything(head).startswith(b"HTTP/1.1 408 ")
+    assert everything(body).startswith(b"HTTP/1.1 408 ")
+    up.says("4 connections, and more want in: those that wait longest make room")
+    with suppress(ConnectionResetError):
+        assert len(everything(reader)) < 50_000_000
+    fourth = dial(up, HELLO)
+    assert not select.select([*served, fourth], [], [], 0.2)[0], "who is served was let go"
+    served.pop().close()
+    assert fourth.recv(1000).endswith(b"hello")
+    for sock in (fourth, *served):
+        sock.close()
