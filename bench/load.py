@@ -99,6 +99,8 @@ def under_turns(running: Running, workload: Workload, settings: Settings) -> Sam
         _turns(running, workload, settings, connections, min(connections, workload.asking or connections))
         for connections in (FEW, workload.connections)
     )
+    if not few.cost:
+        raise Unusable("no tick of CPU time with few connections: measure for longer (--duration)")
     return replace(many, cost=many.cost / few.cost)
 
 
