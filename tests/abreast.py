@@ -2,6 +2,9 @@
 
 ``python tests/abreast.py [WORDS FOR PYTEST]``: the first one's output appears as it comes, that of the others when all
 are done. The status is the worst one.
+
+A few tests that failed beside the others are run once more, alone. Those that pass then are named at the end: such a
+test is unsteady, or what it tests is, and either wants mending; but a machine that stood still a while fails nobody.
 """
 
 from __future__ import annotations
@@ -11,6 +14,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+AGAIN_MAX = 3
+"""More failures than these are no accident."""
 
 
 def main(words: list[str]) -> int:
@@ -38,7 +44,15 @@ def main(words: list[str]) -> int:
                 other.terminate()  # one that is done does not mind
         for output in outputs:
             sys.stdout.write(output.read_text(errors="replace"))
-    return max(map(abs, statuses))
+        sys.stdout.flush()
+        worst = max(map(abs, statuses))
+        failed = [name for file in claims.glob("*.failed") for name in file.read_text().splitlines()]
+        if worst != 1 or not 0 < len(failed) <= AGAIN_MAX:
+            return worst
+        print(f"\nonce more, alone: {' '.join(failed)}", flush=True)
+        again = subprocess.run(["pytest-gevent", f"--basetemp={directory / 'again'}", *failed], check=False).returncode
+        print(f"\n{'FAILED' if again else 'UNSTEADY, look into it'}: {' '.join(failed)}")
+        return again
 
 
 if __name__ == "__main__":

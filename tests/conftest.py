@@ -44,6 +44,14 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     return True
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Tell the others' starter which tests failed, one name a line."""
+    shared: Path | None = config.getoption("--shared")
+    if shared is not None:
+        found = [report.nodeid for kind in ("failed", "error") for report in terminalreporter.stats.get(kind, ())]
+        (shared / f"{os.getpid()}.failed").write_text("".join(f"{name}\n" for name in dict.fromkeys(found)))
+
+
 def _claimed(session: pytest.Session, claims: Path) -> Iterator[pytest.Item]:
     for path, items in groupby(session.items, lambda item: item.path):
         claim = claims / str(path.relative_to(session.config.rootpath)).replace("/", ".")
