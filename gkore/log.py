@@ -17,6 +17,7 @@ from posix import close  # os.close, once patched, waits for a turn of the hub: 
 from traceback import format_exception
 
 ERR, NOTICE, INFO = syslog.LOG_ERR, syslog.LOG_NOTICE, syslog.LOG_INFO
+SELDOM = 60.0
 LEVELS = {ERR: "error", NOTICE: "notice", INFO: "info"}
 
 
@@ -98,6 +99,17 @@ def notice(text: str) -> None:
 
 def error(text: str) -> None:
     log.write(ERR, text)
+
+
+_said: dict[str, float] = {}
+
+
+def seldom(what: str, text: str) -> None:
+    """Log an error, but about the same ``what`` at most once in SELDOM seconds: what repeats with every client."""
+    now = time.monotonic()
+    if now - _said.get(what, -SELDOM) >= SELDOM:
+        _said[what] = now
+        error(text)
 
 
 def exception(what: str, failure: BaseException | None = None) -> None:

@@ -289,6 +289,6 @@ def become(descriptors: list[int]) -> NoReturn:
         # -P: the directory that the server runs in may hold an acme.py of the user's
         execve(sys.executable, [sys.executable, "-P", "-m", "gkore.acme", *map(str, descriptors)], environment)
     except OSError as failure:
-        log.error(f"{sys.executable}: {failure.strerror}")
+        log.error(f"the acme process can't be started, {sys.executable}: {failure.strerror}")
     finally:
         os._exit(127)

@@ -162,7 +162,7 @@ def named(bind: Bind) -> Iterator[None]:
     try:
         yield
     except OSError as failure:
-        raise StartError(f"{bind.place}: can't listen on {bind}: {_advice(failure)}") from failure
+        raise StartError(f"{bind.place}: can't listen on {bind}: {advice(failure)}") from failure
 
 
 ADVICE = {
@@ -175,7 +175,8 @@ ADVICE = {
 }
 
 
-def _advice(failure: OSError) -> str:
+def advice(failure: OSError) -> str:
+    """What to do about an address that can't be had."""
     if isinstance(failure, gaierror):
         return f"{failure.strerror}; give an address of this machine, such as 127.0.0.1 or ::1"
     return ADVICE.get(failure.errno or 0) or failure.strerror or str(failure)

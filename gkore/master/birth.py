@@ -114,13 +114,13 @@ def reopen_log() -> None:
         try:
             file.reopen()
         except OSError as failure:
-            log.error(f"{file.path}: {failure.strerror}; still writing to the old file")
+            log.error(f"access log {file.path} can't be opened: {failure.strerror}; the old file is written on")
     if not log.log.path:
         return
     try:
         log.log.open(log.log.path)
     except OSError as failure:  # after chroot or as another user: the old descriptor keeps working
-        log.error(f"{log.log.path}: {failure.strerror}; still writing to the old file")
+        log.error(f"logfile {log.log.path} can't be opened: {failure.strerror}; the old file is written on")
 
 
 def _pin(application: Application, number: int) -> None:

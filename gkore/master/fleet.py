@@ -279,7 +279,7 @@ class Fleet:
             targets = sorted(there, key=lambda child: (child.serves, child.generation))[-1:]
         for child in targets:
             if not child.line.send(envelope) and child.line.lost == 1:
-                log.error(f"{child} does not read the bus: messages for it are being dropped")
+                log.error(f"{child} does not read what others send it (is it blocked?): messages for it are lost")
 
     def _ready(self, child: Child) -> None:
         if child.advance(Event.READY) is not State.STARTING or self.status is not None:

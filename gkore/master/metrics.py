@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gkore import log
 from gkore.errors import StartError
+from gkore.master.address import advice
 from gkore.master.door import Caller, Door, Policy
 from gkore.master.status import prometheus, ready
 
@@ -41,7 +42,7 @@ class Metrics:
         try:
             self.door.sock = sock = _listening(address)
         except OSError as failure:
-            raise StartError(f"metrics {address}: can't listen there: {failure.strerror or failure}") from None
+            raise StartError(f"metrics {address}: can't listen there: {advice(failure)}") from None
         name = sock.getsockname()
         where = f"[{name[0]}]:{name[1]}" if sock.family == AF_INET6 else f"{name[0]}:{name[1]}"
         log.notice(f"metrics, /live and /ready on http://{where}")

@@ -24,7 +24,7 @@ def tell(**fields: object) -> None:
             sock.setblocking(False)
             sock.sendto(message.encode(), MSG_NOSIGNAL, "\0" + path[1:] if path.startswith("@") else path)
     except OSError as failure:
-        log.notice(f"NOTIFY_SOCKET {path}: {failure.strerror}")
+        log.notice(f"systemd can't be told, NOTIFY_SOCKET {path}: {failure.strerror}")
 
 
 def ready(status: str) -> None:

@@ -104,7 +104,8 @@ def _raise_files(files: int) -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
     except (ValueError, OSError):  # not root, or more than fs.nr_open
-        log.notice(f"worker_rlimit_nofiles {files} is out of reach: {hard} files is the hard limit here")
+        ways = "LimitNOFILE= of systemd, `ulimit -Hn` of a shell"
+        log.notice(f"worker_rlimit_nofiles {files} is out of reach: {hard} files is the hard limit here ({ways})")
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 

@@ -133,7 +133,7 @@ class AccessLog:
         try:
             self._file.reopen()
         except OSError as failure:
-            log.error(f"can't reopen {self._file.path}: {failure.strerror}; the old file is written on")
+            log.error(f"access log {self._file.path} can't be opened: {failure.strerror}; the old file is written on")
 
 
 def caller(request: Request) -> str:

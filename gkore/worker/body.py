@@ -23,6 +23,10 @@ PIECE = 262144
 """Bytes read at once from a file; between two of them others get their turn."""
 FORM_MAX = 16 * 1024 * 1024
 """An urlencoded form is read as a whole: more than this of it is refused."""
+FORM_TOO_LARGE = (
+    f"an urlencoded form of {{}} bytes, and {FORM_MAX} at most are read from disk: "
+    "let clients send multipart/form-data, or read it with req.body_read"
+)
 
 
 class Storage:
@@ -63,7 +67,7 @@ class Stored:
             try:
                 view = view[os.write(self.descriptor, view) :]
             except OSError as failure:
-                log.error(f"a body can't be kept in {self.directory}: {failure.strerror}")
+                _tell(self.directory, failure)
                 raise ProtocolError(500, "no room for a body") from None
         self.size += len(data)
 
@@ -103,6 +107,11 @@ class Stored:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _tell(directory: str, failure: OSError) -> None:
+    where = f"{directory} (http_body_disk_path)"
+    log.seldom(directory, f"bodies of requests can't be kept in {where}: {failure.strerror}; their clients get 500")
 
 
 def unnamed(directory: str) -> Stored:
@@ -146,7 +155,7 @@ class Spool:
         try:
             self.file = unnamed(self._storage.directory)
         except OSError as failure:
-            log.error(f"a body can't be kept in {self._storage.directory}: {failure.strerror}")
+            _tell(self._storage.directory, failure)
             raise ProtocolError(500, "no file for a body") from None
         for piece in self._pieces:
             self.file.write(piece)

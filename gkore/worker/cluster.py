@@ -117,7 +117,9 @@ class Cluster:
         self._audience.counters[Cell.CLUSTER_LAG] = lag
         if (lag > LATE) is not self._late:
             self._late = lag > LATE
-            log.notice(f"websocket_bus: messages are {'late' if self._late else 'in time again'} ({lag} ms)")
+            why = "busy workers, a slow carrier or clocks that differ"
+            text = f"late by {lag} ms: {why}" if self._late else "in time again"
+            log.notice(f"websocket_bus: messages between hosts are {text}")
 
     # Both
 
@@ -138,7 +140,8 @@ class Cluster:
                 if time.monotonic() - begun > BACKOFF_MOST:
                     pause = BACKOFF_LEAST
                 if pause == BACKOFF_LEAST:
-                    log.error(f"websocket_bus: {self._name}: {str(failure).strip() or failure!r}; trying again")
+                    why = str(failure).strip() or repr(failure)
+                    log.error(f"websocket_bus: {self._name}: {why}; trying again, ever more slowly")
             gevent.sleep(pause)
             pause = min(pause * 2, BACKOFF_MOST)
 

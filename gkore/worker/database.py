@@ -57,7 +57,8 @@ class Database:
             self._open += 1
             return self._connect()
         if len(self._line) >= settings.pgsql_queue_limit:
-            raise RuntimeError("pgsql error: no available connection")
+            text = f"{len(self._line)} queries wait for one of {self._open} already (pgsql_queue_limit)"
+            raise RuntimeError(f"pgsql error: no available connection: {text}")
         return self._wait_in_line(query)
 
     def _wait_in_line(self, query: Query) -> Link:

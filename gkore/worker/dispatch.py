@@ -97,6 +97,8 @@ def failed(request: Request, failure: BaseException) -> None:
     if isinstance(failure, GeneratorExit) and request.connection.lost:
         return  # we ended it ourselves, because its client left
     if isinstance(failure, ProtocolError):
+        if failure.status == 413:  # a bound of ours, which whoever wonders in the night can't see from outside
+            lines.notice(f"handler {request.action.name} for {request.line.path}: the client gets 413: {failure}")
         if not request.answered:
             request.keep_alive = False
             request.fail(failure.status, failure.headers)

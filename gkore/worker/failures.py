@@ -34,9 +34,9 @@ def set_tracer(tracer: Tracer) -> None:
     """Hand every uncaught exception to ``tracer(type, value, traceback)``. RuntimeError for a second or no callable."""
     global _tracer
     if not callable(tracer):
-        raise RuntimeError("object not callable")
+        raise RuntimeError(f"kore.tracer: object not callable: {tracer!r}")
     if _tracer is not None:
-        raise RuntimeError("tracer already set")
+        raise RuntimeError("kore.tracer: tracer already set, and there is one for all")
     _tracer = tracer
 
 

@@ -142,6 +142,7 @@ def refusal(failure: OSError, path: str) -> ProtocolError:
         return ProtocolError(404, "no such file")
     if failure.errno in (errno.EACCES, errno.EPERM):
         return ProtocolError(403, "not readable")
-    log.error(f"{path}: {failure.strerror}")
-    short = failure.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-    return ProtocolError(503 if short else 500, failure.strerror or "can't open a file")
+    status = 503 if failure.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM) else 500
+    hint = "; raise worker_rlimit_nofiles" if failure.errno == errno.EMFILE else ""
+    log.error(f"filemap: {path} can't be opened, its client gets {status}: {failure.strerror}{hint}")
+    return ProtocolError(status, failure.strerror or "can't open a file")

@@ -222,7 +222,7 @@ class Worker:
                 try:
                     log.log.open(log.log.path)
                 except OSError as failure:
-                    log.error(f"can't reopen {log.log.path}: {failure.strerror}; the old file is written on")
+                    log.error(f"logfile {log.log.path} can't be opened: {failure.strerror}; the old file is written on")
                 stacks.watch_crashes()
         elif self.told:
             log.notice("told to stop again: leaving at once")
@@ -282,7 +282,8 @@ class Worker:
                         connection.close()
             gevent.sleep(DRAIN_LOOK)
         if fleet.connections:
-            log.notice(f"{len(fleet.connections)} connections were cut off after worker_drain_time")
+            what = f"{len(fleet.connections)} connections are cut off"
+            log.notice(f"{what}: worker_drain_time is over ({end - begun:g} s)")
         for connection in list(fleet.connections):
             connection.close()
 

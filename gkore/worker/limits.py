@@ -35,6 +35,9 @@ class Concurrency:
     def enter(self, request: Request) -> bool:
         """Count the request in, or answer 503 and say False."""
         if self.running >= self.most:
+            action = request.action
+            text = f"{self.most} requests are in handler {action.name} (concurrency in its route): others get 503"
+            log.seldom(f"concurrency {action.name}", text)
             request.fail(503, (("retry-after", str(RETRY_AFTER)),))
             return False
         self.running += 1
@@ -97,7 +100,7 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         self._timer: Any = get_hub().loop.timer(seconds)
-        self._overtime = Overtime(f"{seconds:g} seconds are over")
+        self._overtime = Overtime(f"{seconds:g} s are over")
 
     def __enter__(self) -> None:
         self._timer.start(getcurrent().throw, self._overtime, update=True)
@@ -106,8 +109,10 @@ class Deadline:
         self._timer.close()
 
 
-def overrun(request: Request) -> None:
+def overrun(request: Request, late: Overtime) -> None:
     """The handler was ended by its deadline: tell the log, and the client if it has heard nothing."""
-    log.error(f"handler {request.action.name} for {request.line.path} was ended: its timeout is over")
+    answer = f"was answered with {request.status} before" if request.status else "gets 503"
+    what = f"handler {request.action.name} for {request.line.path} was ended: {late} (timeout in its route)"
+    log.error(f"{what}; the client {answer}")
     if not request.status:
         request.fail(503, (("retry-after", str(RETRY_AFTER)),))

@@ -100,8 +100,8 @@ class Plan:
         try:
             with Deadline(self.timeout):
                 call(handler, request)
-        except Overtime:
-            overrun(request)
+        except Overtime as late:
+            overrun(request, late)
 
     def leave(self, request: Request) -> None:
         """The request is over, answered or not."""

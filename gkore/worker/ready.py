@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gevent import get_hub
 from greenlet import getcurrent
 
+from gkore import log
 from gkore.errors import ProtocolError
 
 if TYPE_CHECKING:
     from gkore.worker.bridge import Pool
+
+
+CROWDED = "{} requests are alive (http_request_limit): others get 503; `gkore dump` tells what they wait for"
 
 
 class Client(Protocol):
@@ -60,6 +64,7 @@ class Ready:
             except IndexError:
                 grown = pool.grow()
                 if grown is None:
+                    log.seldom("http_request_limit", CROWDED.format(pool.busy))
                     queue.popleft().refuse(ProtocolError(503, "http_request_limit is reached"))
                     continue
                 task = grown

@@ -198,7 +198,7 @@ class Request(Head):
         rules = self._rules(False)
         if rules:
             if self.spool is not None and self.spool.size > bodies.FORM_MAX:
-                raise ProtocolError(413, "an urlencoded form that large")
+                raise ProtocolError(413, bodies.FORM_TOO_LARGE.format(self.spool.size))
             self._keep(parameters.accept(rules, self, parse_form(self.body, self.connection.service.params_max)))
         return True
 

@@ -136,7 +136,7 @@ class Sandbox:
         head = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(code)))
         call = resolve("seccomp")
         if _libc.syscall(call, SET_MODE_FILTER, TSYNC, head) != 0:
-            raise OSError(ctypes.get_errno(), "seccomp: the kernel does not take the filter")
+            raise OSError(ctypes.get_errno(), "the kernel does not take seccomp's filter (or say `seccomp no`)")
 
     def _add(self, name: str, action: int, test: Test | None = None) -> None:
         number = resolve(name)

@@ -51,7 +51,7 @@ def _pump() -> None:
         except IndexError:
             task = _pool.make()
             if _pool.busy == CROWD:
-                log.error(f"{CROWD} tasks are running: does each of them end?")
+                log.error(f"{CROWD} tasks are running: does each of them end? `gkore dump` tells what they wait for")
         task.switch(_begin)
 
 

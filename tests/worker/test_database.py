@@ -191,7 +191,7 @@ def test_the_pool_has_a_bound_and_the_line_another(complete: Complete, db: str, 
 
     results = complete(main())
     failures = [str(result) for result in results if isinstance(result, Exception)]
-    assert failures == ["pgsql error: no available connection"]
+    assert failures == ["pgsql error: no available connection: 3 queries wait for one of 2 already (pgsql_queue_limit)"]
     assert len({result[0]["pid"] for result in results if isinstance(result, list)}) == 2
     assert database._databases[db]._open == 2
 
