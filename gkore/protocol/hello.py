@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 RECORD_HEAD = 5
 RECORD_MAX = 16384
+MESSAGE_HEAD = 4
 HELLO_MAX = 65536
 HANDSHAKE, CLIENT_HELLO = 22, 1
 SERVER_NAME, ALPN = 0, 16
@@ -35,31 +36,49 @@ class Hello:
 
 
 def read_hello(data: bytes) -> Hello | Incomplete | None:
-    """The hello at the start of ``data``; None when this is no TLS. One that makes no sense has no name."""
-    message = b""
+    """The hello at the start of ``data``; None when this is no TLS. One that makes no sense has no name.
+
+    How many bytes must come is the least that the rest can be. Who waits for so many reads a hello anew only when a
+    sixth of its rest is there, in however small records it comes: not for each of ten thousand.
+    """
+    message = bytearray()
     at = 0
-    while True:
+    while not _whole(message):
         if len(data) < at + RECORD_HEAD:
-            return Incomplete(at + RECORD_HEAD) if data[at : at + 1] in (b"", b"\x16") else None
+            return _incomplete(at, 0, message) if data[at : at + 1] in (b"", b"\x16") else None
         length = int.from_bytes(data[at + 3 : at + 5])
         if data[at] != HANDSHAKE or data[at + 1] != 3 or length > RECORD_MAX:
             return None if at == 0 else Hello()
         if len(data) < at + RECORD_HEAD + length:
-            return Incomplete(at + RECORD_HEAD + length)
-        message += data[at + RECORD_HEAD : at + RECORD_HEAD + length]
+            return _incomplete(at, length, message)
         at += RECORD_HEAD + length
-        if len(message) >= 4 and (message[0] != CLIENT_HELLO or len(message) >= 4 + int.from_bytes(message[1:4])):
-            break
-        if at > HELLO_MAX:
-            return Hello()
+        message += data[at - length : at]
     try:
-        return _hello(message)
+        return _hello(bytes(message[: _size(message)])) if message[0] == CLIENT_HELLO else Hello()
     except (IndexError, UnicodeDecodeError):
         return Hello()
 
 
+def _whole(message: bytes | bytearray) -> bool:
+    """Whether nothing that follows could say more."""
+    return len(message) >= MESSAGE_HEAD and (message[0] != CLIENT_HELLO or len(message) >= _size(message))
+
+
+def _size(message: bytes | bytearray) -> int:
+    return MESSAGE_HEAD + int.from_bytes(message[1:MESSAGE_HEAD])
+
+
+def _incomplete(at: int, length: int, message: bytearray) -> Incomplete | Hello:
+    """A record of ``length`` bytes, or an unknown number, is missing at ``at``, where ``message`` ends."""
+    size = at + RECORD_HEAD + length
+    if len(message) >= MESSAGE_HEAD:
+        rest = _size(message) - len(message) - length
+        size += rest if not length else RECORD_HEAD + rest if rest > 0 else 0
+    return Incomplete(size) if size <= HELLO_MAX else Hello()
+
+
 def _hello(message: bytes) -> Hello:
-    reader = Reader(message, 4 + FIXED)
+    reader = Reader(message, MESSAGE_HEAD + FIXED)
     reader.take(1)  # session
     reader.take(2)  # ciphers
     reader.take(1)  # compression
