@@ -111,7 +111,7 @@ STRUCTURE = (
         "Seconds for the handler, then 503; and for each piece of a streamed body, then it is cut off."),
     option("concurrency", "route", number(1, U32),
         "Requests in the handler at once, per worker; more get 503."),
-    option("rate", "route", kinds.RATE, "Requests per client address; more get 429."),
+    option("rate", "route", kinds.RATE, "Requests per client address, per worker; more get 429."),
     option("openapi", "domain", kinds.EXACT_PATH,
         "Serve this domain's description as OpenAPI there, and to browsers a page to try it."),
 )
