@@ -221,15 +221,12 @@ class SecureConnection(Connection):
         try:
             self.tls.do_handshake()
         except SSLWantReadError:
+            self._leave_writing()
             return
         except SSLWantWriteError:
-            if self.writer is None:
-                self.writer = get_hub().loop.io(self.fd, WRITE)
-                self.writer.start(self.readable)
+            self._await_room()
             return
-        if self.writer is not None:
-            self.writer.close()
-            self.writer = None
+        self._leave_writing()
         if not self.service.greeter.trusts(self.tls):
             self.close()
             return
@@ -238,6 +235,19 @@ class SecureConnection(Connection):
         self.recv, self.send = self.sock.recv, self.sock.send
         self.since = self.clock.now
         super().readable()
+
+    def _await_room(self) -> None:
+        """The client does not read: what it still sends must not wake us either, nobody would take it."""
+        if self.writer is None:
+            self.writer = get_hub().loop.io(self.fd, WRITE)
+            self.writer.start(self.readable)
+        self.watcher.stop()
+
+    def _leave_writing(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+            self.watcher.start(self.readable)
 
     def _greeted(self) -> bool:
         """Look at what the client says first and choose its context; False when that is not there yet, or nonsense."""

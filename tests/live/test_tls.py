@@ -322,3 +322,57 @@ def test_a_stop_finishes_what_is_in_flight(server: Start, authority: Authority) 
         up.signal(signal.SIGTERM)
         until(lambda: "stopping" in up.log(), up.log)
         assert up.ends() == 0
+
+
+TURNS = (
+    APP
+    + """
+import socket
+from gevent import get_hub
+
+def kore_worker_configure():
+    for name in os.listdir("/proc/self/fd"):  # answers of a handshake are small: leave no room for them
+        try:
+            listener = socket.socket(fileno=os.dup(int(name)))
+        except OSError:
+            continue
+        with listener:
+            if listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+
+async def turns(req):
+    loop = get_hub().loop
+    before = loop.iteration
+    await kore.suspend(300)
+    req.response(200, b"%d" % (loop.iteration - before))
+"""
+)
+
+
+def test_a_client_that_reads_late_or_never_keeps_nobody_busy(server: Start, authority: Authority) -> None:
+    cert, key = authority.issue("one.test", "long")
+    cert.write_text(cert.read_text() + authority.cert.read_text() * 60)
+    up = server(domain("*", (cert, key), "    route /turns {\n        handler turns\n    }\n"), app=TURNS, workers=1)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context(authority).wrap_bio(incoming, outgoing, server_hostname="one.test")
+
+    def turns() -> int:
+        with connected(up, context(authority)) as sock:
+            return int(ask(sock, "/turns")[1])
+
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        slow.settimeout(DEADLINE)
+        slow.connect(("127.0.0.1", up.port))
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        slow.sendall(outgoing.read() + b"more than it can use now")
+        assert turns() < 1000  # it has not read our answer
+        while tls.version() is None or not outgoing.pending:
+            incoming.write(slow.recv(65536))
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            break
+        assert turns() < 1000  # it has read it, and does not go on
