@@ -39,8 +39,9 @@ class LoggedRequest(Request):
                 except OSError as failure:
                     return connection.write_failed(failure, data)
                 return sent == len(data) or connection.write_rest(memoryview(data)[sent:])
-        elif isinstance(body, str):
-            self.sent = len(body.encode())
+        elif body is None or isinstance(body, (str, bytearray, memoryview)):
+            body = self._encode(status, body) or b""
+            self.sent = len(body)
         return Request.response(self, status, body)
 
 

@@ -71,6 +71,35 @@ domain * {
     assert lines(up.directory / "one.log", 5)[0].startswith("127.0.0.1 - - [")
 
 
+def test_bodies_that_are_no_bytes_have_a_length(server) -> None:
+    app = """
+def page(req):
+    req.response(200, bytearray(b"hello"))
+
+def text(req):
+    req.response(200, "h\u00e9")
+
+def denied(req):
+    req.response(403, None)
+"""
+    conf = """
+accesslog_format json
+http_pretty_error yes
+domain * {
+    accesslog a.log
+    static / page
+    static /text text
+    static /denied denied
+}
+"""
+    up = server(conf, app=app, workers=1)
+    sizes = [len(up.get(path).body) for path in ("/", "/text", "/denied")]
+    assert sizes[:2] == [5, 3]
+    assert sizes[2] > 100
+    found = [json.loads(line)["length"] for line in lines(up.directory / "a.log", 3)]
+    assert found == sizes
+
+
 def test_json(server) -> None:
     up = server("accesslog_format json\ndomain * {\naccesslog a.log\nroute ^/x/.*$ page\n}\n", app=APP, workers=2)
     up.get("/x/y?z=1", headers={"user-agent": 'a "b"\\'})
