@@ -9,7 +9,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -255,7 +255,8 @@ def test_nonsense_and_half_hellos_end_when_the_client_stops(server: Start, autho
     up = server(domain("*", authority.issue("one.test")), app=APP, workers=1)
     with socket.create_connection(("127.0.0.1", up.port), DEADLINE) as sock:
         sock.sendall(data)
-        sock.shutdown(socket.SHUT_WR)
+        with suppress(OSError):  # what is no hello at first sight has been hung up on already
+            sock.shutdown(socket.SHUT_WR)
         assert last_words(sock)[:1] in (b"", b"\x15")  # the end, or an alert
     with connected(up, context(authority)) as sock:
         assert ask(sock)[0] == 200
@@ -349,30 +350,37 @@ async def turns(req):
 )
 
 
+@contextmanager
+def small_window(port: int) -> Iterator[socket.socket]:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        sock.settimeout(DEADLINE)
+        sock.connect(("127.0.0.1", port))
+        yield sock
+
+
 def test_a_client_that_reads_late_or_never_keeps_nobody_busy(server: Start, authority: Authority) -> None:
     cert, key = authority.issue("one.test", "long")
     cert.write_text(cert.read_text() + authority.cert.read_text() * 60)
     up = server(domain("*", (cert, key), "    route /turns {\n        handler turns\n    }\n"), app=TURNS, workers=1)
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = context(authority).wrap_bio(incoming, outgoing, server_hostname="one.test")
 
     def turns() -> int:
         with connected(up, context(authority)) as sock:
             return int(ask(sock, "/turns")[1])
 
-    with socket.socket() as slow:
-        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-        slow.settimeout(DEADLINE)
-        slow.connect(("127.0.0.1", up.port))
-        with pytest.raises(ssl.SSLWantReadError):
-            tls.do_handshake()
-        slow.sendall(outgoing.read() + b"more than it can use now")
-        assert turns() < 1000  # it has not read our answer
-        while tls.version() is None or not outgoing.pending:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context(authority).wrap_bio(incoming, outgoing, server_hostname="one.test")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    hello = outgoing.read()
+    with small_window(up.port) as slow:
+        slow.sendall(hello + b"and more than it can use now")
+        assert turns() < 1000  # it does not read
+    with small_window(up.port) as slow:
+        slow.sendall(hello)
+        turns()
+        while not outgoing.pending:
             incoming.write(slow.recv(65536))
-            try:
+            with suppress(ssl.SSLWantReadError):
                 tls.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-            break
-        assert turns() < 1000  # it has read it, and does not go on
+        assert turns() < 1000  # it has read, and does not go on
