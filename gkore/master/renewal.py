@@ -49,7 +49,10 @@ class Renewal:
             if now == self._stamps.get(index):
                 continue
             found = self._try(domain)
-            if found is not None:
+            if found is not None and stamp(domain) != now:
+                why = "its files are being written; send SIGUSR1 when that is done"
+                log.error(f"domain {domain.name} ({domain.place}) keeps its old certificate: {why}")
+            elif found is not None:
                 stamps[index] = now
                 news.append([index, *found])
         if news and self._spread(news):
