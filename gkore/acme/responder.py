@@ -8,11 +8,12 @@ needs to learn of a challenge, and all of them can serve it from their first con
 from __future__ import annotations
 
 import socket
-import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from select import POLLIN, POLLOUT, poll
+from time import monotonic
 from typing import Any
 
 from cryptography import x509
@@ -26,8 +27,8 @@ ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
 """id-pe-acmeIdentifier (RFC 8737 3)."""
 HANDSHAKES_MAX = 16
 """At once. Anybody may offer the protocol; a CA looks from a handful of places."""
-TIME_MAX = 5
-"""Seconds that the other side may be silent."""
+TIME_MAX = 10
+"""Seconds for a whole handshake."""
 OCTETS = b"\x04\x20"
 """DER: an octet string of 32 bytes."""
 
@@ -102,17 +103,18 @@ class Responder:
             self._room.release()
 
     def _shake_hands(self, client: socket.socket) -> None:
-        client.setblocking(True)
-        patience = struct.pack("ll", TIME_MAX, 0)
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            client.setsockopt(socket.SOL_SOCKET, option, patience)
+        client.setblocking(False)
         bare = SSL.Context(SSL.TLS_SERVER_METHOD)
         bare.set_tlsext_servername_callback(self._choose)
         tls = SSL.Connection(bare, client)
         tls.set_accept_state()
+        end, waiter = monotonic() + TIME_MAX, poll()
         with suppress(SSL.Error, OSError):
-            tls.do_handshake()
-            tls.shutdown()  # "the server MUST ... close the connection" (RFC 8737 3): nothing is ever said in it
+            while (wanted := _step(tls)) and (left := end - monotonic()) > 0:
+                waiter.register(client, wanted)
+                waiter.poll(left * 1000)
+            if not wanted:
+                tls.shutdown()  # "the server MUST ... close the connection" (RFC 8737 3): nothing is ever said in it
 
     def _choose(self, tls: Any) -> None:
         """The context of the name; without one the handshake fails for want of a certificate."""
@@ -120,3 +122,14 @@ class Responder:
         context = self._contexts.get(name)
         if context is not None:
             tls.set_context(context)
+
+
+def _step(tls: Any) -> int:
+    """Go on with a handshake; what it waits for then, 0 at its end. SSL.Error."""
+    try:
+        tls.do_handshake()
+    except SSL.WantReadError:
+        return POLLIN
+    except SSL.WantWriteError:
+        return POLLOUT
+    return 0

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from gkore.master.privileges import User
 
 PLACEHOLDER_DAYS = 3650
+ACCOUNT = "account"
+"""A domain may have this name, too: ``account@`` is no domain's."""
 
 
 def directory(application: Application) -> str:
@@ -97,14 +99,18 @@ class Archive:
                 os.unlink(candidate)
 
     def _file(self, domain: Domain, name: str) -> str:
-        return os.path.join(self.path, domain.name.lower(), name)
+        return os.path.join(self._folder(domain), name)
+
+    def _folder(self, domain: Domain) -> str:
+        name = domain.name.lower()
+        return os.path.join(self.path, f"{name}@" if name == ACCOUNT else name)
 
     def _private(self) -> None:
         if os.path.isdir(self.path) and os.stat(self.path).st_mode & 0o077:
             raise StartError(f"acme_directory {self.path} is open to others: chmod 700, or another directory")
 
     def _provide(self, domain: Domain) -> None:
-        os.makedirs(os.path.join(self.path, domain.name.lower()), 0o700, exist_ok=True)
+        os.makedirs(self._folder(domain), 0o700, exist_ok=True)
         names = [self._file(domain, name) for name in ("key.pem", "request.pem", "chain.pem")]
         if not all(map(os.path.exists, names)):
             wrong = aside(lambda: write_files(domain.name.lower(), names))
@@ -121,7 +127,7 @@ class Archive:
             raise StartError(f"{domain.place}: {refused}; remove {folder} for a new key and certificate") from None
 
     def _account(self, user: User | None) -> int:
-        path = os.path.join(self.path, "account")
+        path = os.path.join(self.path, ACCOUNT)
         os.makedirs(path, 0o700, exist_ok=True)
         if user is not None and os.stat(path).st_uid != user.uid:
             for name in ("", *os.listdir(path)):

@@ -49,6 +49,15 @@ def test_a_domain_gets_a_placeholder_with_its_own_key(archive: Archive) -> None:
     assert Path(domain.certkey).read_bytes() == key
 
 
+def test_a_domain_called_account_does_not_meet_the_account_s_files(archive: Archive) -> None:
+    domain = Domain("Account", acme=True)
+    folder = archive.open([domain], None)
+    assert os.listdir(folder) == []
+    os.close(folder)
+    assert sorted(os.listdir(archive.path)) == ["account", "account@"]
+    assert is_placeholder(domain.certfile)
+
+
 def test_a_lost_chain_is_made_again_with_the_same_key(archive: Archive) -> None:
     domain = Domain("one.test", acme=True)
     os.close(archive.open([domain], None))
