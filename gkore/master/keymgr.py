@@ -48,6 +48,8 @@ class Keymgr:
         """Channels whose workers asked a key manager of the program before."""
         self._old: list[int] = []
         self._seat = Seat()
+        self._unread = Seat()
+        """Its keys: ``due`` when they could not be read."""
 
     def __bool__(self) -> bool:
         return self._privileges is not None and any(domain.certkey for domain in self._site.domains)
@@ -57,8 +59,8 @@ class Keymgr:
         for pid in list(self._old):
             if _ended(pid) is not None:
                 self._old.remove(pid)
-                self._adopt()
         if not self:
+            self._abandon()
             return
         if self.pid and (status := _ended(self.pid)) is not None:
             pause = self._seat.crashed(monotonic())
@@ -67,11 +69,16 @@ class Keymgr:
             self.pid = self.keys = 0
         if not self.pid and monotonic() >= self._seat.due:
             self._start(strange())
+        elif self.pid and self._unread.failures and monotonic() >= self._unread.due:
+            self._teach()
+        self._adopt()
         self._hear()
 
     def due(self) -> float:
         """CLOCK_MONOTONIC seconds at which ``tick`` has something to do that no event announces."""
-        return self._seat.due if self and not self.pid else float("inf")
+        if self and not self.pid:
+            return self._seat.due
+        return self._unread.due if self._unread.failures else float("inf")
 
     def channel(self) -> tuple[_socket.socket, _socket.socket] | None:
         """Both ends of a channel for a worker that is about to be forked; ours is for ``keep``."""
@@ -126,13 +133,17 @@ class Keymgr:
             self._strangers.append(sock)
 
     def _adopt(self) -> None:
-        if self._old:
+        """The old workers' key managers are dead: ours has their channels now; should it die, too, they go without."""
+        if self._old or self._feed is None:
             return
         for sock in self._strangers:
             self._tell(keymgr.CHANNEL, sock)
-            if not self:
-                log.error("the key manager of the old workers has ended, and this conf has none: reload")
-        if self:  # it has them now; should it die, too, the old workers go without
+            sock.close()
+        self._strangers.clear()
+
+    def _abandon(self) -> None:
+        if self._strangers and not self._old:
+            log.error("the key manager of the old workers has ended, and this conf has none: reload")
             for sock in self._strangers:
                 sock.close()
             self._strangers.clear()
@@ -159,11 +170,18 @@ class Keymgr:
             theirs.close()
         ours.setblocking(False)
         self._feed = ours
-        wrong = self.feed()
-        if wrong:
-            log.error(f"the key manager has not got its keys: {wrong}")
+        self._unread.forgive()
+        self._teach()
         for sock in self._channels.values():
             self._tell(keymgr.CHANNEL, sock)
+
+    def _teach(self) -> None:
+        wrong = self.feed()
+        if not wrong:
+            self._unread.forgive()
+            return
+        pause = self._unread.failed(monotonic())
+        log.error(f"the key manager has not got its keys, next try in {pause:g} s: {wrong}")
 
     def _failed(self) -> float:
         return self._seat.failed(monotonic())
@@ -172,13 +190,15 @@ class Keymgr:
         """In a process that is thrown away: files to packets."""
         assert self._feed is not None
         self._feed.settimeout(5.0)
+        wrong = []
         for path in dict.fromkeys(domain.certkey for domain in self._site.domains if domain.certkey):
             try:
                 self._feed.send(keymgr.KEY + read(path))
             except OSError as failure:
-                return f"certkey {path}: {failure.strerror or failure}"
-        self._feed.send(keymgr.END)
-        return ""
+                wrong.append(f"certkey {path}: {failure.strerror or failure}")
+        if not wrong:
+            self._feed.send(keymgr.END)
+        return ", ".join(wrong)
 
     def _tell(self, word: bytes, sock: _socket.socket) -> None:
         if self._feed is not None:
