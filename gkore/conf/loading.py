@@ -16,6 +16,7 @@ from traceback import TracebackException
 from types import ModuleType
 from typing import Any
 
+from gkore.conf import bytecode
 from gkore.conf.diagnostics import Mistake, Wrong
 from gkore.conf.site import Place
 
@@ -46,6 +47,7 @@ def load(path: str, first: bool = False) -> ModuleType:
 
     Its directory is put on sys.path: behind all others as in Kore, or ``first``, as Python does for a script.
     """
+    bytecode.distrust_fresh()
     absolute = os.path.realpath(path)
     file = os.path.join(absolute, "__init__.py") if os.path.isdir(absolute) else absolute
     if not os.path.isfile(file):
@@ -65,6 +67,7 @@ def load(path: str, first: bool = False) -> ModuleType:
 
 def find_object(name: str) -> Any:
     """The object that ``MODULE:OBJECT`` names. ImportFailure when the module raises, LookupError when it is absent."""
+    bytecode.distrust_fresh()
     module_name, _, path = name.partition(":")
     here = os.getcwd()
     if here not in sys.path:

@@ -207,6 +207,30 @@ def test_a_file_is_imported_once() -> None:
     assert load("only_once.py") is load("only_once.py")
 
 
+@pytest.mark.parametrize("name", ["edited_twice", "edited_package"])
+def test_code_edited_again_within_the_second_is_never_served_from_old_bytecode(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = Path(f"{name}.py") if name == "edited_twice" else Path(name, "__init__.py")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("says = 'old'\n")
+    written = file.stat().st_mtime_ns
+    assert load(str(file if name == "edited_twice" else name)).says == "old"
+    del sys.modules[name]
+    file.write_text("says = 'new'\n")  # as long as before
+    os.utime(file, ns=(written, written))
+    assert load(str(file if name == "edited_twice" else name)).says == "new"
+    del sys.modules[name]
+
+
+def test_bytecode_of_code_that_has_settled_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    Path("settled.py").write_text("")
+    os.utime("settled.py", (1e9, 1e9))
+    assert Path(load("settled.py").__cached__).exists()
+
+
 def test_a_failed_import_leaves_nothing_behind() -> None:
     Path("fails_half_way.py").write_text("done = 1\nraise OSError('disk')\n")
     with pytest.raises(ImportFailure, match="disk"):
