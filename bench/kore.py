@@ -2,7 +2,8 @@
 
 The package's program has no Python; we build one that has, from the sources that come with it.
 Kore 4.1 is older than Python 3.11: what it took from the interpreter's inside is gone since. ``apps/kore_since_311.h``
-stands in for the one function, and its tracing of coroutines loses its line numbers; nothing that is measured changes.
+stands in for the one function, and its tracing of coroutines loses its line numbers; lengths become as wide as Python
+has wanted them since 3.10. Nothing that is measured changes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ MENDS = (
     ("_PyGen_Send((PyGenObject *)coro->obj, NULL)", "drive(coro->obj)"),
     ("gen->gi_frame->f_code", "(PyCodeObject *)NULL"),
     ("gen->gi_frame", "(PyFrameObject *)NULL"),
+    ("(int)ret", "(Py_ssize_t)ret"),
+    ("int\t\top, len;", "int\t\top;\n\tPy_ssize_t\tlen;"),
+    ("int\t\t\top, broadcast, len;", "int\t\t\top, broadcast;\n\tPy_ssize_t\t\tlen;"),
 )
 
 

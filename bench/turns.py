@@ -55,10 +55,11 @@ class Turns:
             poll.register(fd, select.EPOLLIN)
         for _ in range(min(AT_ONCE, len(self.idle))):
             self.idle.popleft().send(self.request)
+        buffer = bytearray(65536)
         while True:
             for fd, _ in poll.poll():
                 client = by_fd[fd]
-                if len(client.recv(65536)) != self.size:  # small enough to come in one piece
+                if client.recv_into(buffer) != self.size:  # small enough to come in one piece
                     raise ConnectionError("an answer of another size")
                 self.answered += 1
                 self.idle.append(client)

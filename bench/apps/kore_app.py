@@ -58,12 +58,19 @@ def said(c, op, data):
     kore.websocket_broadcast(c, op, data, kore.WEBSOCKET_BROADCAST_GLOBAL)
 
 
+def upgrade(req, told):
+    try:
+        req.websocket_handshake(connected, told, connected)
+    except TypeError:  # Kore 4.1 and older take names
+        req.websocket_handshake("connected", told.__name__, "connected")
+
+
 def echo(req):
-    req.websocket_handshake(connected, echoed, connected)
+    upgrade(req, echoed)
 
 
 def broadcast(req):
-    req.websocket_handshake(connected, said, connected)
+    upgrade(req, said)
 
 
 def answer(req):
