@@ -62,7 +62,7 @@ class Lines:
         return head
 
     def request(self, line: RequestLine) -> bytes:
-        target = line.target if self._query else line.target.partition(b"?")[0]
+        target = line.target if self._query else line.path.encode()
         line.logged = b"%b %b HTTP/1.%d" % (line.verb, escape(target), line.minor)
         return line.logged
 
@@ -105,7 +105,7 @@ class JsonLines:
         return head
 
     def request(self, line: RequestLine) -> bytes:
-        path, _, query = line.target.partition(b"?")
+        path, query = line.path.encode(), line.query
         line.logged = members(method=line.verb, path=path, query=query, protocol=b"HTTP/1.%d" % line.minor)
         return line.logged
 

@@ -1,7 +1,7 @@
 """The request line, understood: method, target and version, checked once and remembered.
 
 Clients ask for the same few lines again and again, so a line that was understood is kept in a bounded table: a repeated
-line costs one look-up. Lines with a query string are not kept, they seldom repeat.
+line costs one look-up. Lines with a query string seldom repeat: of these the rest is kept, and a query put to it.
 """
 
 from __future__ import annotations
@@ -21,27 +21,52 @@ KNOWN_MAX = 1024
 known: dict[bytes, RequestLine] = {}
 """Lines that were understood before; everybody may look, only ``read_line`` writes."""
 
-_ABSOLUTE = re.compile(rb"https?://([^/?#]+)([^#]*)\Z", re.IGNORECASE)
+_ABSOLUTE = re.compile(rb"https?://([^/?#]+)(/[^?#]*)?\Z", re.IGNORECASE)
 
 
 class RequestLine:
     """One request line; ``authority`` is the host of an absolute-form target (RFC 9112 3.2.2: it wins over Host)."""
 
-    __slots__ = ("authority", "logged", "method", "minor", "path", "query", "target", "text", "verb")
+    __slots__ = ("_asked", "authority", "bare", "logged", "method", "minor", "path", "verb")
 
-    def __init__(self, text: bytes, verb: bytes, target: bytes, minor: int) -> None:
-        self.text = text
+    def __init__(self, bare: bytes, verb: bytes, path: bytes, minor: int) -> None:
+        self.bare = bare
+        """The line without its query: all that decides on a route."""
         self.verb = verb
         self.method = METHODS[verb]
         self.minor = minor
         self.authority = b""
         self.logged = b""
         """What it contributes to an access log's line, once it was made."""
-        if target[:1] != b"/":
-            target = self._other_form(target)
-        self.target = target
-        path, _, self.query = target.partition(b"?")
+        if path[:1] != b"/":
+            path = self._other_form(path)
         self.path = path.decode("ascii")
+        self._asked = b""
+
+    def ask(self, query: bytes) -> RequestLine:
+        """The same line with ``query``, which begins with ``?``. ProtocolError 400 when it can have none."""
+        if self.path == "*":
+            raise ProtocolError(400, "OPTIONS * has no query")
+        other = RequestLine.__new__(RequestLine)
+        other.bare = self.bare
+        other.verb = self.verb
+        other.method = self.method
+        other.minor = self.minor
+        other.authority = self.authority
+        other.logged = b""
+        other.path = self.path
+        other._asked = query
+        return other
+
+    @property
+    def query(self) -> bytes:
+        """What stands behind the question mark."""
+        return self._asked[1:]
+
+    @property
+    def target(self) -> bytes:
+        """Path and query as sent, without the host of an absolute form."""
+        return self.path.encode() + self._asked
 
     def _other_form(self, target: bytes) -> bytes:
         if target == b"*" and self.verb == b"OPTIONS":
@@ -50,13 +75,19 @@ class RequestLine:
         if absolute is None or b"@" in absolute.group(1):
             raise ProtocolError(400, "request target is neither a path nor an http URL")
         self.authority, rest = absolute.groups()
-        return rest if rest[:1] == b"/" else b"/" + rest
+        return rest or b"/"
 
 
 def read_line(text: bytes) -> RequestLine:
     """The meaning of ``text``, a line that llhttp accepted. ProtocolError 400, 501 (method) or 505 (version)."""
-    line = known.get(text)
-    return line if line is not None else _learn(text)
+    path, mark, rest = text.partition(b"?")
+    if not mark:
+        return known.get(text) or _learn(text)
+    query, space, version = rest.partition(b" ")
+    if b"#" in query:
+        raise ProtocolError(400, "a request target has no fragment")
+    bare = path + space + version
+    return (known.get(bare) or _learn(bare)).ask(mark + query)
 
 
 def _learn(text: bytes) -> RequestLine:
@@ -73,8 +104,7 @@ def _learn(text: bytes) -> RequestLine:
     if b"#" in target:
         raise ProtocolError(400, "a request target has no fragment")
     line = RequestLine(text, verb, target, version[-1] - 48)
-    if not line.query:
-        if len(known) >= KNOWN_MAX:
-            known.clear()
-        known[text] = line
+    if len(known) >= KNOWN_MAX:
+        known.clear()
+    known[text] = line
     return line

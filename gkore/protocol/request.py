@@ -26,7 +26,7 @@ from httptools import HttpParserError, HttpParserUpgrade
 
 from gkore.errors import ProtocolError
 from gkore.protocol.chunked import ChunkedDecoder
-from gkore.protocol.fields import Fields, keep, kept
+from gkore.protocol.fields import Fields, keep, kept, met
 from gkore.protocol.head import Head, Seen
 from gkore.protocol.judge import UPGRADE, Judge, verdict
 from gkore.protocol.line import RequestLine, read_line
@@ -122,7 +122,7 @@ class RequestParser(Generic[H]):
                 if judge.pending:
                     raise ProtocolError(400, "a head whose end is in doubt")
                 judge.pending.append(None)
-                if line is not None:
+                if line is not None and met(data):
                     head.chunk = data
                 self.complete.append(head)
                 return
@@ -174,7 +174,9 @@ class RequestParser(Generic[H]):
             if fields is None or line is None or end - at > self._whole_max:
                 break
             head = self._make_head(line, fields)
-            head.chunk = data[at:end]
+            chunk = data[at:end]
+            if met(chunk):
+                head.chunk = chunk
             heads.append(head)
             at = end
             if not head.keep_alive:

@@ -92,7 +92,12 @@ class Connection(Ending):
         if self.batch is not None:
             return  # queued already: ``serve`` sees to this, too
         if parser.complete:
-            self.batch = parser.complete
+            batch = self.batch = parser.complete
+            if len(batch) == 1 and batch[0].keep_alive and parser.idle and not parser.leftover and not self.refusal:
+                # Nothing of a next request has come: others may have the parser already (0.2 us less than later).
+                parser.complete = []
+                self.parser = None
+                self.service.parsers.append(parser)
             self.service.ready.add(self)
         else:
             self._incomplete(parser)
@@ -196,7 +201,7 @@ class Connection(Ending):
         hosts = self.service.hosts
         field = line.authority or request.fields.host
         host = hosts.known.get(field) or hosts.find(field)
-        action = host.known.get(line.text)
+        action = host.known.get(line.bare)
         if action is None:
             action = request.action = host.find(line)
         else:

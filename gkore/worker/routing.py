@@ -137,19 +137,19 @@ class Host:
 
     def find(self, line: RequestLine) -> Action:
         """The action for a request line; ``known`` holds those of lines that were asked for before."""
-        action = self.known.get(line.text)
+        action = self.known.get(line.bare)
         return action if action is not None else self._find(line)
 
     def _find(self, line: RequestLine) -> Action:
         action = self._redirected(line) or self._routed(line)
-        if not line.query and action.handler is not None and not action.groups:
+        if action.handler is not None and not action.groups:
             if len(self.known) >= KNOWN_MAX:
                 self.known.clear()
-            self.known[line.text] = action
+            self.known[line.bare] = action
         return action
 
     def _routed(self, line: RequestLine) -> Action:
-        if line.target == b"*":
+        if line.path == "*":
             return self._status(200, (("allow", ", ".join(_spell(sum(METHODS.values())))),))
         found = self._exact.get(line.path)
         if found is None:

@@ -24,7 +24,9 @@ WHO = "192.0.2.1"
 
 
 def asked(target: bytes = b"/a?b=c", minor: int = 1) -> RequestLine:
-    return RequestLine(b"GET %b HTTP/1.%d" % (target, minor), b"GET", target, minor)
+    path, mark, query = target.partition(b"?")
+    line = RequestLine(b"GET %b HTTP/1.%d" % (path, minor), b"GET", path, minor)
+    return line.ask(mark + query) if mark else line
 
 
 def said(headers: bytes = b"") -> Fields:

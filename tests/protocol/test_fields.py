@@ -16,15 +16,16 @@ from gkore.protocol.request import Limits, RequestParser
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
     """Each test begins with nothing remembered, and leaves nothing."""
-    for table in (memory._kept, memory._seen, memory._rows):
+    tables = (memory._kept, memory._crumbless, memory._met, memory._rows)
+    for table in tables:
         table.clear()
     yield
-    for table in (memory._kept, memory._seen, memory._rows):
+    for table in tables:
         table.clear()
 
 
 def block(number: int) -> bytes:
-    return b"Host: a.test\r\nCookie: session=%d\r\n\r\n" % number
+    return b"Host: a.test\r\nReferer: /%d\r\n\r\n" % number
 
 
 def test_a_block_is_kept_when_it_comes_again() -> None:
@@ -33,7 +34,59 @@ def test_a_block_is_kept_when_it_comes_again() -> None:
         keep(block(1), Fields(block(1)))
     found = kept(block(1))
     assert found is not None
-    assert found.get(b"cookie") == b"session=1"
+    assert found.get(b"referer") == b"/1"
+
+
+def learn(block: bytes) -> None:
+    for _ in range(2):
+        keep(block, Fields(block))
+
+
+def test_blocks_that_differ_in_their_cookie_are_one() -> None:
+    first = b"Host: a.test\r\nCookie: session=1; theme=dark\r\nX: 1\r\nx: 2\r\nConnection: close\r\n\r\n"
+    other = first.replace(b"session=1; theme=dark", b"\t session=2 ")
+    learn(first)
+    found, read = kept(other), Fields(other)
+    assert found is not None
+    assert [*found] == [*read]
+    assert found.get(b"cookie") == b"session=2"
+    assert (found.count, found.host, found.closes, found.keeps, found.upgrade) == (5, b"a.test", True, False, b"")
+    assert kept(first).get(b"cookie") == b"session=1; theme=dark"
+    assert kept(first.replace(b"a.test", b"b.test")) is None
+
+
+def test_nobody_is_given_the_cookie_of_another() -> None:
+    with_one = b"Host: a.test\r\nCookie: session=secret\r\nAccept: */*\r\n\r\n"
+    without = with_one.replace(b"Cookie: session=secret\r\n", b"")
+    learn(with_one)
+    assert kept(without) is None
+    assert b"secret" not in str([*map(list, memory._crumbless.values())]).encode()
+    learn(without)
+    assert kept(without).get(b"cookie") is None
+    assert kept(without).count == 2
+    assert kept(with_one).count == 3
+
+
+@pytest.mark.parametrize("second", [b"Cookie: b=2\r\n", b"COOKIE:b=2\r\n"])
+def test_two_cookie_fields_are_read_in_full(second: bytes) -> None:
+    two = b"Host: a.test\r\nCookie: a=1\r\n" + second + b"\r\n"
+    one = b"Host: a.test\r\nCookie: a=1\r\n\r\n"
+    learn(two)
+    assert kept(two) is None
+    learn(one)
+    assert kept(two) is None
+    parser = RequestParser(Limits(), Head)
+    for data in (one, two):
+        parser.feed(b"GET / HTTP/1.1\r\n" + data)
+    assert [head.fields.all(b"cookie") for head in parser.complete] == [[b"a=1"], [b"a=1", b"b=2"]]
+
+
+def test_a_cookie_that_llhttp_refuses_is_refused_with_a_block_that_is_known() -> None:
+    learn(b"Host: a.test\r\nCookie: a=1\r\n\r\n")
+    for wrong in (b"a=\x00", b"a=\x7f", b"a=1\nX: 2", b"a=1\rX: 2", b"a=1\r\n folded"):
+        parser = RequestParser(Limits(), Head)
+        with pytest.raises(ProtocolError):
+            parser.feed(b"GET / HTTP/1.1\r\nHost: a.test\r\nCookie: " + wrong + b"\r\n\r\n")
 
 
 def test_blocks_that_come_once_push_out_nothing() -> None:
@@ -43,12 +96,12 @@ def test_blocks_that_come_once_push_out_nothing() -> None:
     for number in range(1, 5 * memory.SEEN_MAX):
         parser.feed(b"GET / HTTP/1.1\r\n" + block(number))
     assert [*memory._kept] == [block(0)]
-    assert len(memory._seen) <= memory.SEEN_MAX
+    assert len(memory._met) <= memory.SEEN_MAX
     assert len(memory._rows) <= memory.ROWS_MAX
 
 
 def test_large_blocks_and_rows_are_not_remembered() -> None:
-    row = b"cookie: " + b"x" * memory.ROW_BYTES_MAX
+    row = b"referer: " + b"x" * memory.ROW_BYTES_MAX
     Fields(row + b"\r\n\r\n")
     assert row not in memory._rows
     large = b"host: a\r\n" + b"".join(b"x%d: %b\r\n" % (n, b"y" * 200) for n in range(11)) + b"\r\n"

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from gkore.errors import ProtocolError
 from gkore.protocol.head import Head
+from gkore.protocol.line import known as lines
+from gkore.protocol.line import read_line
 from gkore.protocol.request import Limits, RequestParser
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -268,17 +270,43 @@ def test_what_was_seen_reads_as_before(pieces: list[bytes], data: st.DataObject)
         reader.feed(part)
     plain = fed(stream) if stream else []
     assert reader.idle
-    assert [(head.line.text, head.content) for head in reader.complete] == [(h.line.text, h.content) for h in plain]
-    assert all(head.line.text == known.line.text for head in reader.complete if head.action)
+    assert [(head.line.bare, head.content) for head in reader.complete] == [(h.line.bare, h.content) for h in plain]
+    assert all(head.line.bare == known.line.bare for head in reader.complete if head.action)
+
+
+@pytest.mark.parametrize(
+    "target", ["/p?a=1", "/p?", "/p??", "/p?a=1?b=2&c", "http://b.example/p?x", "http://b.example?x", "/p?%23"]
+)
+def test_a_query_is_put_to_a_line_that_is_known_as_if_it_were_read(target: str) -> None:
+    lines.clear()
+    (first,) = fed(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    (again,) = fed(f"GET {target}&z HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    path = target.removeprefix("http://b.example") if target[0] == "h" else target
+    path = path if path[0] == "/" else f"/{path}"
+    assert (first.line.target, first.line.query) == (path.encode(), path.encode().partition(b"?")[2])
+    assert (again.line.target, again.line.query) == (f"{path}&z".encode(), path.encode().partition(b"?")[2] + b"&z")
+    assert [line.bare for line in (first.line, again.line)] == list(lines) * 2
+    assert first.line.path == again.line.path == path.partition("?")[0]
+    assert first.line.authority == again.line.authority == (b"b.example" if target[0] == "h" else b"")
+
+
+@pytest.mark.parametrize("text", [b"OPTIONS *?x HTTP/1.1", b"GET /a?b c HTTP/1.1", b"GET ?b HTTP/1.1", b"GET /a?b"])
+def test_a_query_behind_what_can_have_none(text: bytes) -> None:
+    for _ in range(2):
+        with pytest.raises(ProtocolError) as refused:
+            read_line(text)
+        assert refused.value.status == 400
+        read_line(b"OPTIONS * HTTP/1.1")  # known from now on
+        read_line(b"GET /a HTTP/1.1")
 
 
 def test_only_whole_requests_of_always_one_meaning_may_be_remembered() -> None:
     with_query = GET.replace(b"/ ", b"/?a=1 ")
     for data in (GET, with_query, post(b"hello"), post(b""), chunked(b"x")):
         reader = parser()
-        for _ in range(3):
+        for _ in range(5):
             reader.feed(data)
-        assert [head.chunk for head in reader.complete[1:]] == [GET if data == GET else b""] * 2
+        assert [head.chunk for head in reader.complete[3:]] == [GET if data == GET else b""] * 2
 
 
 def test_what_was_seen_ends_with_a_close() -> None:
