@@ -109,25 +109,37 @@ class Websocket(Outbox):
             self.vanish()
             return
         self.heard = self.clock.now
-        self.take(data)
-
-    def take(self, data: bytes) -> None:
-        """Bytes from the client: messages to the callbacks, answers to the client."""
         reader = self.reader
         messages = reader.feed(data)
         if messages and not self.deaf:
             if self.task is None and not self.pending and self.begun:
                 self.pending = messages
-                self.audience.ready.add(self)
+                # As ``ready.add``, a call less.
+                ready = self.audience.ready
+                if not ready.queue:
+                    ready.begin()
+                ready.queue.append(self)
             else:
-                self.pending += messages
-                self._ahead += len(data)
-                if self._ahead >= AHEAD_MAX:
-                    self.connection.watcher.stop()
-                if self._reading is not None:
-                    self._reading.wake()
+                self._hold(messages, len(data))
         if reader.out or reader.finished:
             self._answer()
+
+    def take(self, data: bytes) -> None:
+        """Bytes that came behind the handshake, before anybody can hear them."""
+        messages = self.reader.feed(data)
+        if messages:
+            self._hold(messages, len(data))
+        if self.reader.out or self.reader.finished:
+            self._answer()
+
+    def _hold(self, messages: list[Message], size: int) -> None:
+        """Messages, of ``size`` bytes on the wire, wait for a callback that runs."""
+        self.pending += messages
+        self._ahead += size
+        if self._ahead >= AHEAD_MAX:
+            self.connection.watcher.stop()
+        if self._reading is not None:
+            self._reading.wake()
 
     def _answer(self, last: bool = False) -> None:
         """Send what the protocol wants to be sent: pongs, a Close; pongs are not worth waiting for."""
