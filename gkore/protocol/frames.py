@@ -55,13 +55,14 @@ def encode(op: int, data: bytes, window: int = 0) -> bytes:
     if window and size >= COMPRESS_MIN:
         deflater = zlib.compressobj(wbits=-window, memLevel=5)
         data = (deflater.compress(data) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
-        return _head(0xC0 | op, len(data)) + data
+        return head(0xC0 | op, len(data)) + data
     if size < 126:
         return SMALL[op][size] + data
-    return _head(0x80 | op, size) + data
+    return head(0x80 | op, size) + data
 
 
-def _head(first: int, size: int) -> bytes:
+def head(first: int, size: int) -> bytes:
+    """The head of an unmasked frame: ``first`` is FIN, reserved bits and opcode (RFC 6455 5.2)."""
     if size < 126:
         return bytes((first, size))
     if size < 65536:

@@ -29,7 +29,7 @@ from gkore.errors import StartError
 from gkore.protocol.bus import Envelope, Kind, reason
 from gkore.protocol.counters import BEAT_TIME, Cell, Stage
 from gkore.protocol.slot import Exit
-from gkore.worker import broadcast, bus, cluster, errorpage, failures, landlock, signer, stacks, tasks, traps
+from gkore.worker import broadcast, bus, cluster, errorpage, failures, heap, landlock, signer, stacks, tasks, traps
 from gkore.worker.acceptor import Acceptor
 from gkore.worker.accesslog import AccessLog
 from gkore.worker.broadcast import Audience
@@ -63,6 +63,7 @@ def run(application: Application, slot: Slot) -> int:
     old = get_hub_if_exists()
     if old is not None:
         old.destroy(destroy_loop=True)  # made by user code at import, in the parent: its descriptors are not ours
+    heap.keep()
     worker = Worker(application, slot)
     try:
         worker.boot()

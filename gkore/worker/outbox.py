@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gevent import get_hub
 from greenlet import getcurrent, greenlet
 
-from gkore.protocol.frames import BINARY, SMALL, FrameReader, encode
+from gkore.protocol.frames import BINARY, SMALL, FrameReader, encode, head
 from gkore.worker.bridge import Waiter
 from gkore.worker.broadcast import check_op, payload
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 JOIN_MAX = 65536
 """Waiting frames are sent in pieces of about this size."""
+COPY_MAX = 16384
+"""Up to this size head and payload are copied into one piece."""
 WRITE = 2
 
 
@@ -91,6 +93,8 @@ class Outbox:
             frame = SMALL[op][size] + data
         else:
             check_op(op)
+            if size >= COPY_MAX and not self.window and self._queue is None and not self.over:
+                return self._send_large(head(0x80 | op, size), data)
             frame = encode(op, data, self.window)
         if self._queue is not None:
             if getcurrent() is self.task:
@@ -103,6 +107,14 @@ class Outbox:
         except OSError as failure:
             return self._unsent(frame, failure)
         return sent == len(frame) or self._keep(frame, sent)
+
+    def _send_large(self, head: bytes, data: bytes) -> bool:
+        """As ``send``, without a copy of the payload (64 KiB: 2 us)."""
+        try:
+            sent = self.connection.sock.sendmsg((head, data))
+        except OSError as failure:
+            return self._unsent(head + data, failure)
+        return sent == len(head) + len(data) or self._keep(head + data, sent)
 
     def _wait_for_room(self) -> None:
         while self.backlog > self.audience.backlog_max // 2 and not self.over:
