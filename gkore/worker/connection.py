@@ -59,7 +59,7 @@ class Connection(Ending):
             self._readable_while_busy()
             return
         try:
-            data = self.recv(RECV)
+            data = self.sock.recv(RECV)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -113,7 +113,7 @@ class Connection(Ending):
     def _readable_while_busy(self) -> None:
         """A request is being served: keep what comes for later, notice when the client leaves."""
         try:
-            data = self.recv(RECV)
+            data = self.sock.recv(RECV)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -148,7 +148,7 @@ class Connection(Ending):
         """Say 100 Continue to a client that waits for it before it sends its body."""
         request.expects_continue = False
         with suppress(OSError):  # a client whose buffer is full before it sent a body does not get to send it
-            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # On a task: whole requests are served, in order.
 

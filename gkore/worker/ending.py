@@ -31,14 +31,13 @@ LINGER = 2
 class Ending(Peer):
     """What a connection holds, and how it lets go of that."""
 
-    __slots__ = ("batch", "fd", "lingering", "parser", "recv", "refusal", "served", "service", "stash", "watcher")
+    __slots__ = ("batch", "fd", "lingering", "parser", "refusal", "served", "service", "stash", "watcher")
 
     def __init__(self, service: Service, sock: Any, peer: Any) -> None:
         super().__init__(sock, service.clock)
         self.service = service
         self.fd: int = sock.fileno()
         self.peer = peer
-        self.recv = sock.recv
         self.parser: RequestParser[Request] | None = None
         """Ours only while a request is incomplete or what it read is being served."""
         self.batch: list[Request] | None = None
@@ -79,7 +78,7 @@ class Ending(Peer):
     def refuse(self, refusal: ProtocolError) -> None:
         """Answer what can't be served, close in order; never waits."""
         try:
-            self.send(self.service.refusal(refusal))
+            self.sock.send(self.service.refusal(refusal))
         except OSError:
             self.close()
             return
@@ -103,7 +102,7 @@ class Ending(Peer):
     def _drop(self) -> None:
         """What a lingering client still sends is of no interest; its end is."""
         try:
-            data = self.recv(RECV)
+            data = self.sock.recv(RECV)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

@@ -35,7 +35,7 @@ class LoggedRequest(Request):
                 data = b"".join((prefix, *extra, LENGTHS[size], body))
                 self.status = 200
                 try:
-                    sent = connection.send(data)
+                    sent = connection.sock.send(data)
                 except OSError as failure:
                     return connection.write_failed(failure, data)
                 return sent == len(data) or connection.write_rest(memoryview(data)[sent:])

@@ -1,9 +1,9 @@
 """Memory that malloc keeps, instead of giving it back to the kernel and asking for it again.
 
 glibc returns what is free at the top of the heap as soon as it exceeds 128 KiB, and maps every larger block by itself.
-A worker allocates and frees blocks of about that size all the time (what a recv may bring, a body, a websocket message),
-and each return costs two system calls and a page fault for every 4 KiB that is touched again: of an echo of 64 KiB that
-was 38 % of all CPU time. So a worker keeps up to KEPT bytes, for its whole life.
+A worker allocates and frees blocks of about that size all the time (what a recv may bring, a body, a message), and each
+return costs two system calls and a page fault for every 4 KiB that is touched again: of an echo of 64 KiB that was 38 %
+of all CPU time. So a worker keeps up to KEPT bytes, for its whole life.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class Inflow(io.RawIOBase):
         connection = self._connection
         while True:
             try:
-                data: bytes = connection.recv(RECV)
+                data: bytes = connection.sock.recv(RECV)
             except (BlockingIOError, InterruptedError):
                 self._wait()
             except OSError:

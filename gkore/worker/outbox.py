@@ -65,7 +65,7 @@ class Outbox:
         self.warned = False
         self.over = False
         """Nothing can be sent any more: our Close was, or the connection is gone."""
-        self._send = connection.send
+        self._send = connection.sock.send
         self._queue: list[bytes] | None = None
         self._writer: Any = None
         self._writing: Waiter | None = None

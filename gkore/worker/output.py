@@ -29,11 +29,10 @@ CORKED_MAX = 64
 class Output:
     """A socket that is written to in order."""
 
-    __slots__ = ("clock", "closed", "lost", "out", "send", "since", "sock", "writing")
+    __slots__ = ("clock", "closed", "lost", "out", "since", "sock", "writing")
 
     def __init__(self, sock: Any, clock: Clock) -> None:
         self.sock = sock
-        self.send = sock.send
         self.clock = clock
         self.since = clock.now
         self.out: list[bytes] | None = None
@@ -66,7 +65,7 @@ class Output:
         if self.lost:
             return False
         try:
-            sent = self.send(data, socket.MSG_MORE) if more else self.send(data)
+            sent = self.sock.send(data, socket.MSG_MORE) if more else self.sock.send(data)
         except OSError as failure:
             return self.write_failed(failure, data)
         return sent == len(data) or self.write_rest(memoryview(data)[sent:])
@@ -118,7 +117,7 @@ class Output:
         try:
             while view:
                 try:
-                    sent = self.send(view)
+                    sent = self.sock.send(view)
                 except (BlockingIOError, InterruptedError):
                     bridge.wait(self, watcher.start, watcher.stop)
                     continue
@@ -152,7 +151,7 @@ class Output:
         data = b"".join(out)
         out.clear()
         try:
-            sent = self.send(data)
+            sent = self.sock.send(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:

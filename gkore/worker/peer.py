@@ -68,8 +68,7 @@ class Peer(Output):
 
     def websocket_send(self, op: int, data: Any) -> bool:
         """Send one message, str or bytes; False when the client is gone or too slow. TypeError as in Kore."""
-        websocket = self.websocket or self._upgraded()  # a call less
-        return websocket.send(op, data)
+        return self._upgraded().send(op, data)
 
     def websocket_close(self, code: int = 1000, reason: str = "") -> None:
         """Close the websocket with a code (RFC 6455 7.4) and up to 123 bytes of reason. Ours."""

@@ -287,7 +287,7 @@ class Request(Head):
             out.append(data)
             return connection.flush() if len(out) >= CORKED_MAX else not connection.lost
         try:
-            sent = connection.send(data)
+            sent = connection.sock.send(data)
         except OSError as failure:
             return connection.write_failed(failure, data)
         return sent == len(data) or connection.write_rest(memoryview(data)[sent:])

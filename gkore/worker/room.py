@@ -57,7 +57,7 @@ def dismiss(connection: Connection, kind: int) -> None:
         return
     if connection.parser is not None and kind != IDLE:
         with suppress(OSError):
-            connection.send(connection.service.refusal(TOO_SLOW))
+            connection.sock.send(connection.service.refusal(TOO_SLOW))
     connection.close()
 
 

@@ -232,7 +232,6 @@ class SecureConnection(Connection):
             return
         self.secured = True
         self.sock = Encrypted(self.sock, self.tls)
-        self.recv, self.send = self.sock.recv, self.sock.send
         self.since = self.clock.now
         super().readable()
 

@@ -78,7 +78,7 @@ class Websocket(Outbox):
         super().__init__(connection, audience, FrameReader(audience.message_max, audience.frame_max, deflate))
         if deflate is not None:
             self.window = deflate.local_max_window_bits
-        self.recv = connection.recv
+        self.recv = connection.sock.recv
         self.callbacks = callbacks
         self.subprotocol = ""
         self.heard = self.clock.now
