@@ -24,6 +24,7 @@ from gkore import log
 from gkore.conf.site import Site
 from gkore.errors import ProtocolError, StartError
 from gkore.master import notify
+from gkore.master.address import advice
 from gkore.master.birth import RunWorker
 from gkore.master.certificates import Certificates
 from gkore.master.children import Child, Event, State, describe, reap
@@ -233,7 +234,7 @@ class Fleet:
         except RuntimeError:  # reloads come faster than their drains end
             return
         except OSError as failure:  # EAGAIN, ENOMEM: no process to be had right now
-            self._failed(self.seats[number], f"worker {number} could not be forked: {failure.strerror}")
+            self._failed(self.seats[number], f"worker {number} can't be forked: {advice(failure)}")
             return
         self.children[child.pid] = child
 
@@ -301,7 +302,7 @@ class Fleet:
         elif os.WIFEXITED(status) and os.WEXITSTATUS(status) == Exit.FATALX:
             self.stop(Exit.FATAL, what)
         elif before is State.STARTING:
-            self._failed(self.seats[child.slot], what)
+            self._failed(self.seats[child.slot], f"{what} before it was ready")
         else:
             self._crashed(self.seats[child.slot], status, what)
 
@@ -309,16 +310,16 @@ class Fleet:
         """A boot failed: try again, ever more slowly; a first start or a reload is given up after a few."""
         pause = seat.failed(monotonic())
         if seat.failures < BOOTS_MAX or (self.started and self.settled):
-            log.error(f"{what} before it was ready, next try in {pause:g} s")
+            log.error(f"{what}, next try in {pause:g} s")
         elif not self.started:
-            log.error(f"{what} before it was ready, {seat.failures} times in a row: giving up")
+            log.error(f"{what}, {seat.failures} times in a row: giving up")
             self.stop(Exit.START, "the workers do not start")
         else:
             self._keep_old(what)
 
     def _keep_old(self, what: str) -> None:
         """The new workers do not start: let the old ones be the current ones again."""
-        log.error(f"{what} before it was ready, {BOOTS_MAX} times in a row: reload given up, the old workers stay")
+        log.error(f"{what}, {BOOTS_MAX} times in a row: reload given up, the old workers stay")
         for child in self.children.values():
             child.generation = self.generation
         self.wanted = max((child.slot for child in self.children.values() if child.serves), default=self.wanted)

@@ -16,6 +16,7 @@ from typing import Any
 
 from gkore import log
 from gkore.master import notify, succession
+from gkore.master.address import advice
 from gkore.master.birth import reopen_log
 from gkore.master.control import Control
 from gkore.master.fleet import Fleet
@@ -59,7 +60,7 @@ class Reload:
             held = [str(address.declared) for address in self._launch.listeners.all()]
             self._rehearsal = Rehearsal(self._image, held)
         except OSError as failure:
-            self.failed(f"no process for it: {failure.strerror}")
+            self.failed(f"no process for it: {advice(failure)}")
 
     def tick(self) -> None:
         """Once a turn of the loop: is the rehearsal over?"""

@@ -7,13 +7,14 @@ import json
 import os
 import pty
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 
-from server import DEADLINE, REPOSITORY, Server, until
+from server import DEADLINE, REPOSITORY, Server, opened, until
 
 from gkore.remote import span
 
@@ -132,6 +133,22 @@ def test_nobody_can_keep_the_master_busy(server: Start) -> None:
     until(lambda: "replaced at once" in up.log(), up.log)
     for sock in silent:
         sock.close()
+
+
+def test_a_master_without_descriptors_can_be_asked_and_goes_on(server: Start) -> None:
+    up = server(CONF, app=APP)
+    limits = resource.prlimit(up.pid, resource.RLIMIT_NOFILE)
+    taken = {int(name) for name in os.listdir(f"/proc/{up.pid}/fd")}
+    lowest = min(set(range(len(taken) + 1)) - taken)
+    resource.prlimit(up.pid, resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    assert len(workers(up)) == 2
+    assert page(up, "/ready")[0] == 200
+    assert "anon_inode:[eventpoll]" not in opened(up.pid), "the master has a hub"
+    os.kill(up.workers[0], signal.SIGKILL)
+    up.says("worker 1 can't be forked: too many open files; raise the limit")
+    up.says("can't accept: too many open files; raise the limit")
+    resource.prlimit(up.pid, resource.RLIMIT_NOFILE, limits)
+    until(lambda: len(up.workers) == 2, "the second worker is back")
 
 
 OBSERVED = """
