@@ -11,13 +11,22 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from socket import AF_UNIX, SOCK_STREAM, socket
+from contextlib import suppress
+from socket import AF_UNIX, SO_PEERCRED, SOCK_STREAM, SOL_SOCKET, socket
+from struct import unpack
 from typing import Any
 
 from gkore.conf.directives import SETTING_ROWS
-from gkore.errors import StartError, UsageError
+from gkore.errors import StartError, Unanswered, UsageError
 from gkore.master.control import beside
 
+TURN = 1.0
+"""Seconds between two looks at a server that has not answered yet."""
+PATIENCE = 10.0
+"""Seconds without a sign of life after which it is asked for one, or given up."""
+SILENCE_MAX = {"reload": 130.0, "stop": 30.0}
+"""Seconds while an application may be imported, or its last hooks run: nothing is answered then."""
+HANGS = "it imports its application or hangs; its log may tell, and `kill -KILL` to its pid ends it, workers too"
 COMMANDS = ("reload", "stop", "status", "dump")
 HEAD = (
     f"{'WORKER':>6} {'PID':>8} {'STATE':<9} {'AGE':>8} {'REQ/S':>8} {'REQUESTS':>11} "
@@ -41,19 +50,60 @@ def path_of(conf: str, control: str) -> str:
 
 
 def ask(path: str, command: str) -> dict[str, Any]:
-    """Send one command and wait for what comes of it; {} when the server ended. StartError when none is there."""
+    """Send one command and wait for what comes of it; {} when the server ended.
+
+    StartError when none is there, Unanswered when it hangs: a server that works on a reload or a stop, which may take
+    its time, still answers when it is asked for its status.
+    """
+    said = bytearray()
     with socket(AF_UNIX, SOCK_STREAM) as sock:
+        sock.settimeout(TURN)
         try:
             sock.connect(path)
             sock.sendall(command.encode() + b"\n")
+        except (BlockingIOError, TimeoutError):  # so many have asked already
+            raise Unanswered(f"the server at {path} does not answer, and others wait for it: {HANGS}") from None
         except OSError as failure:
             raise StartError(f"no gkore answers at {path}: {failure.strerror} (--control PATH, or -c CONF)") from None
-        try:
-            with sock.makefile("r", encoding="utf-8") as answers:
-                line = answers.readline()
-        except ConnectionError:
-            line = ""
-    return json.loads(line) if line else {}
+        pid = unpack("3i", sock.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))[0]
+        heard = time.monotonic()
+        while not said.endswith(b"\n"):
+            try:
+                piece = sock.recv(65536)
+            except TimeoutError:
+                heard = _heard(path, command, pid, heard)
+                continue
+            except ConnectionError:
+                break
+            if not piece:
+                break
+            said += piece
+    return json.loads(said) if said.endswith(b"\n") else {}
+
+
+def _heard(path: str, command: str, pid: int, before: float) -> float:
+    """When the server was last heard of, which it was ``before``. Unanswered when that is too long ago."""
+    if _stopped(pid):
+        raise Unanswered(f"the server at {path} is stopped: `kill -CONT {pid}` lets it go on")
+    if time.monotonic() - before < PATIENCE:
+        return before
+    if command in SILENCE_MAX:
+        with suppress(StartError):
+            ask(path, "status")
+            return time.monotonic()
+    silence = time.monotonic() - before
+    if silence < SILENCE_MAX.get(command, PATIENCE):
+        return before
+    raise Unanswered(f"the server at {path} (pid {pid}) has not answered for {silence:.0f} s: {HANGS}")
+
+
+def _stopped(pid: int) -> bool:
+    """Whether a process was sent SIGSTOP, or stands in a debugger."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(") ")[2][:1] in "Tt"
+    except OSError:
+        return False
 
 
 def perform(words: Sequence[str], conf: str, control: str, watch: bool, as_json: bool) -> int:
@@ -89,6 +139,8 @@ def show(path: str, watch: bool, as_json: bool) -> int:
         time.sleep(1)
         try:
             found = ask(path, "status")
+        except Unanswered:
+            raise
         except StartError:
             found = {}
     print("the server has ended")

@@ -12,8 +12,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from server import DEADLINE, REPOSITORY, Server, until
 
+from gkore import remote
+from gkore.errors import Unanswered
+from gkore.remote import COMMANDS
 from gkore.testing.server import search_path
 
 Start = Callable[..., Server]
@@ -261,6 +265,40 @@ def test_stop_waits_for_the_end(server: Start) -> None:
     done = gkore(up, "stop")
     assert done.returncode == 3
     assert "no gkore answers" in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_stopped_server_is_not_waited_for(server: Start, command: str) -> None:
+    up = server(CONF, app=APP)
+    up.signal(signal.SIGSTOP)
+    try:
+        done = gkore(up, command)
+    finally:
+        up.signal(signal.SIGCONT)
+    assert done.returncode == 3
+    assert done.stderr.endswith(f"kore.control is stopped: `kill -CONT {up.pid}` lets it go on\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_server_that_hangs_is_not_waited_for(tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PATIENCE", 0.0)
+    monkeypatch.setattr(remote, "TURN", 0.1)
+    monkeypatch.setattr(remote, "SILENCE_MAX", {"reload": 0.5, "stop": 0.5})
+    path = str(tmp_path / "kore.control")
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(path)
+        deaf.listen(1)
+        with pytest.raises(Unanswered, match=f"(pid {os.getpid()}|others wait for it).*`kill -KILL` to its pid"):
+            remote.ask(path, command)
+
+
+def test_a_reload_is_waited_for_while_the_server_shows_life(server: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PATIENCE", 0.0)
+    monkeypatch.setattr(remote, "TURN", 0.05)
+    monkeypatch.setattr(remote, "SILENCE_MAX", {"reload": 30.0})
+    up = server(CONF, app=APP)
+    (up.directory / "app.py").write_text(f"import time\ntime.sleep(1)\n{APP}")
+    assert remote.ask(str(up.directory / "kore.control"), "reload")["text"] == f"ready: 2 workers, pid {up.pid}"
 
 
 def test_the_control_socket_is_the_owners(server: Start) -> None:
