@@ -7,6 +7,8 @@ Rules:
   blocks and ``async with`` exits run, and may wait.
 - Tasks made before this process is a worker (at import, in ``kore_parent_configure``) are kept, and every worker starts
   its own copies of them once it is configured.
+- A coroutine begins with a copy of its maker's context variables (PEP 567), as with asyncio: what traces a request
+  finds it in what that starts. No other work on these tasks sees them.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import atexit
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import copy_context
 from functools import partial
 from types import CoroutineType
 from typing import Any
@@ -61,6 +64,7 @@ def _begin() -> None:
         _spawned.popleft()()
         if task._ident:
             task.forget()  # of a plain function
+        task.gr_context = None
 
 
 Ended = Callable[[Any, BaseException | None], object]
@@ -73,7 +77,7 @@ class Job:
     alive what the coroutine held until the garbage collector comes by.
     """
 
-    __slots__ = ("_ended", "coroutine", "ident", "over", "task")
+    __slots__ = ("_context", "_ended", "coroutine", "ident", "over", "task")
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], ended: Ended, ident: int = 0) -> None:
         self.coroutine = coroutine
@@ -81,6 +85,7 @@ class Job:
         self.task: Task | None = None
         self.over = False
         self._ended = ended
+        self._context = copy_context()
 
     def start(self) -> None:
         spawn(self._run)
@@ -90,6 +95,7 @@ class Job:
             return  # killed before it began
         task: Task = getcurrent()  # type: ignore[assignment]
         self.task = task
+        task.gr_context = self._context
         if self.ident:
             task.call(self.ident)
         result = failure = None
