@@ -19,6 +19,7 @@ from typing import Any
 
 from gkore.master.relay import Line
 from gkore.protocol.journal import Journal
+from gkore.protocol.lastwords import LastWords
 from gkore.protocol.latency import Latency
 from gkore.protocol.slot import Exit
 
@@ -73,6 +74,8 @@ class Child:
     journal: Journal | None = None
     """Lines of access logs that it has not written, when it is gone."""
     latency: Latency | None = None
+    words: LastWords | None = None
+    """What it said when it crashed."""
     state: State = State.STARTING
     deadline: float = float("inf")
     """CLOCK_MONOTONIC seconds after which it is killed."""
@@ -106,7 +109,7 @@ class Child:
         """The child as plain data, for the next program of the master."""
         plain = {name: getattr(self, name) for name in PLAIN}
         ours = {"state": self.state.name, "line": self.line.bequeath(), "covers": sorted(self.covers)}
-        shared = {"journal": self.journal, "latency": self.latency}
+        shared = {"journal": self.journal, "latency": self.latency, "words": self.words}
         return {**plain, **ours, **{name: one and one.bequeath() for name, one in shared.items()}}
 
     @classmethod
@@ -116,8 +119,9 @@ class Child:
         line = Line.inherit(entry["line"], entry["slot"])
         journal = Journal.inherit(entry["journal"]) if entry.get("journal") else None
         latency = Latency.inherit(entry["latency"]) if entry.get("latency") else None
+        words = LastWords.inherit(entry["words"]) if entry.get("words") else None
         covers, state = frozenset(entry["covers"]), State[entry["state"]]
-        return cls(covers=covers, state=state, line=line, journal=journal, latency=latency, **plain)
+        return cls(covers=covers, state=state, line=line, journal=journal, latency=latency, words=words, **plain)
 
     def kill(self, why: str) -> None:
         """End it now; the first reason is kept for the log."""

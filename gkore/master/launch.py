@@ -68,7 +68,9 @@ class Launch:
         self._bind()
         if self.heritage is None and self.application.daemonize:
             self.daemon = daemonize()
-        elif self.heritage is not None and self.heritage["launch"]["syslog"] and not log.log.path:
+        elif self.heritage is not None and self.application.daemonize:
+            log.log.take_streams()
+        if self.heritage is not None and self.heritage["launch"]["syslog"] and not log.log.path:
             log.log.to_syslog()
         setproctitle("gkore [parent]")
         if not self.deputy:

@@ -113,7 +113,7 @@ class Worker:
         self._tick()
         if self.slot.keys is not None:
             signer.take(self.slot.keys)
-        stacks.listen(self.counters, self.application.settings.worker_block_warn)
+        stacks.listen(self.counters, self.application.settings.worker_block_warn, self.slot.words)
         self.bus = bus.BusEnd(self.slot.number, self.slot.bus, self._orphaned)
         bus.join(self.bus)
         self.audience = Audience(self.application.settings, self.counters, self.bus)
@@ -223,7 +223,6 @@ class Worker:
                     log.log.open(log.log.path)
                 except OSError as failure:
                     log.error(f"logfile {log.log.path} can't be opened: {failure.strerror}; the old file is written on")
-                stacks.watch_crashes()
         elif self.told:
             log.notice("told to stop again: leaving at once")
             os._exit(Exit.OK)
