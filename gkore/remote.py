@@ -30,7 +30,7 @@ HANGS = "it imports its application or hangs; its log may tell, and `kill -KILL`
 COMMANDS = ("reload", "stop", "status", "dump")
 HEAD = (
     f"{'WORKER':>6} {'PID':>8} {'STATE':<9} {'AGE':>8} {'REQ/S':>8} {'REQUESTS':>11} "
-    f"{'CONNS':>6} {'WS':>6} {'TASKS':>6} {'RSS':>8} {'LAG':>7} {'BLOCKED':>7}"
+    f"{'CONNS':>6} {'WS':>6} {'TASKS':>6} {'RSS':>8} {'PRIVATE':>8} {'LAG':>7} {'BLOCKED':>7}"
 )
 
 
@@ -185,8 +185,12 @@ def row(one: dict[str, Any]) -> str:
     return (
         f"{one['slot']:>6} {one['pid']:>8} {one['state']:<9} {span(one['age']):>8} {one['rate']:>8} "
         f"{one['requests']:>11} {one['connections']:>6} {one['websockets']:>6} {one['tasks']:>6} "
-        f"{one['rss'] / 2**20:>7.1f}M {one['lag']:>5}ms {one['blocked']:>7}"
+        f"{megabytes(one['rss']):>8} {megabytes(one['private']):>8} {one['lag']:>5}ms {one['blocked']:>7}"
     )
+
+
+def megabytes(count: int) -> str:
+    return f"{count / 2**20:.1f}M" if count else "-"
 
 
 def span(seconds: int) -> str:

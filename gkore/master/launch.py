@@ -6,6 +6,7 @@ Order of a start: bind (while the terminal can still be told about an address in
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,7 @@ class Launch:
             log.notice("no address to listen on: the workers run, but serve nobody (bind ADDRESS PORT)")
         provide(self.application, privileges)
         self.acme.prepare()
+        gc.freeze()  # a collection writes into each object it looks at: a worker's would copy all of our pages
         fleet = Fleet(self.application, run_worker, self.listeners, privileges, self._keymgr())
         fleet.nursery.challenges, fleet.certificates = self.acme.workers_end, self.acme.certificates
         return fleet

@@ -47,6 +47,7 @@ def census(fleet: Fleet) -> dict[str, Any]:
                 "generation": child.generation,
                 "age": round(now - child.born),
                 **counted,
+                "private": child.private_memory(),
             }
         )
     return {
@@ -125,7 +126,8 @@ SERIES: dict[str, tuple[str, str, str, float]] = {
     "connections": ("gauge", "Open connections.", "connections", 1),
     "websockets": ("gauge", "Open websockets.", "websockets", 1),
     "tasks": ("gauge", "Tasks that serve requests now.", "tasks", 1),
-    "memory_bytes": ("gauge", "Resident memory.", "rss", 1),
+    "memory_bytes": ("gauge", "Resident memory, with what is shared with the master.", "rss", 1),
+    "private_memory_bytes": ("gauge", "Memory that is the worker's alone.", "private", 1),
     "lag_seconds": ("gauge", "How late the loop came round at its last beat.", "lag", 0.001),
     "blocked_total": ("counter", "How often the loop was found blocked.", "blocked", 1),
     "websocket_dropped_total": ("counter", "Messages that slow websockets did not get.", "slow", 1),

@@ -74,7 +74,7 @@ def test_status_counts_what_was_served(server: Start) -> None:
     assert found["pid"] == up.pid
     assert sorted(one["pid"] for one in found["workers"]) == sorted(up.workers)
     assert {one["state"] for one in found["workers"]} == {"ready"}
-    assert all(one["rss"] > 1_000_000 for one in workers(up))
+    assert all(one["rss"] > one["private"] > 1_000_000 for one in workers(up))
     lines = gkore(up, "status", "-c", "kore.conf").splitlines()
     assert "ready, 2 workers wanted, 30 requests, 0 restarts" in lines[0]
     assert len(lines) == 4
@@ -247,7 +247,7 @@ def test_watching_ends_with_the_server(server: Start) -> None:
     said = b""
     while said.count(b"2 workers wanted") < 2:
         said += os.read(master, 65536)
-    assert b" 0.0M" not in said
+    assert b" - " not in said
     up.stop()
     try:
         while piece := os.read(master, 65536):
