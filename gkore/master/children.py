@@ -24,6 +24,8 @@ from gkore.protocol.latency import Latency
 from gkore.protocol.slot import Exit
 
 MEASURE_TIME = 5.0
+ABORT_TIME = 1.0
+"""Seconds between SIGABRT and SIGKILL."""
 PLAIN = ("pid", "slot", "generation", "row", "deadline", "killed", "aborted", "accepts", "worn", "born", "warned")
 
 
@@ -142,12 +144,23 @@ class Child:
         self.killed = self.killed or why
         self.signal(signal.SIGKILL)
 
-    def abort(self, why: str, grace: float) -> None:
-        """End it with a trace of its stack in the log (SIGABRT); ``grace`` seconds later by force."""
+    def abort(self, why: str) -> None:
+        """End it with a trace of its stack in the log (SIGABRT); ABORT_TIME later by force."""
         self.killed = self.killed or why
-        self.deadline = min(self.deadline, monotonic() + grace)
+        self.deadline = min(self.deadline, monotonic() + ABORT_TIME)
         self.aborted = True
         self.signal(signal.SIGABRT)
+
+    def overdue(self, boot_time: float, drain_time: float) -> None:
+        """Its deadline has passed."""
+        if self.aborted:
+            self.aborted = False
+            self.signal(signal.SIGKILL)
+        elif not self.killed and self.state is State.STARTING:
+            self.deadline = float("inf")
+            self.abort(f"it was not ready within {boot_time:g} s (worker_boot_time)")
+        elif not self.killed:
+            self.kill(f"it did not finish within {drain_time:g} s (worker_drain_time)")
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; the pid is still its own, because the master has not reaped it."""

@@ -165,4 +165,4 @@ class Launch:
             raise
         except Exception as failure:
             log.exception(f"{name} raised:", failure)
-            raise StartError(f"{name} failed, see above") from failure
+            raise StartError(f"{name} raised {failure!r}, its traceback is in the log") from failure

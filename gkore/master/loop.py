@@ -34,7 +34,7 @@ from gkore.master.launch import Launch
 from gkore.master.listeners import Listeners
 from gkore.master.metrics import Metrics
 from gkore.master.privileges import Privileges
-from gkore.master.reload import Reload
+from gkore.master.reload import HALF, KEPT, Reload
 from gkore.master.renewal import Renewal
 from gkore.master.status import census
 from gkore.master.watchdog import Watchdog
@@ -96,8 +96,7 @@ def hold(image: Image, why: str, listeners: Listeners | None = None) -> int:
         listeners.inherit(image.heritage["listeners"])
     launch.listeners, launch.configured = listeners, True
     fleet = Fleet(application, lambda *_: Exit.BOOT, listeners, Privileges(0))
-    fleet.held = True
-    log.error(f"{why}\nthe reload failed: the old workers serve on; those that die are not replaced until it succeeds")
+    fleet.held, fleet.why = True, why
     return serve(fleet, launch, image)
 
 
@@ -157,7 +156,7 @@ class Loop:
         self._open()
         self._catch_signals()
         if self.fleet.held:
-            self.reload.failed("the reload failed half way, see the log")
+            self.reload.failed(self.fleet.why, outcome=HALF)
         announced = self.fleet.held
         while self.fleet.status is None or self.fleet.children:
             self.fleet.tick()
@@ -226,6 +225,9 @@ class Loop:
                 sources[descriptor].act(events)
 
     def _announce(self) -> None:
+        if self.fleet.kept:
+            self.reload.failed(self.fleet.kept, self.fleet.why, KEPT)
+            return
         first = not self.fleet.started and self.image.heritage is None
         self.fleet.started = True
         count = self.fleet.wanted

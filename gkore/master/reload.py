@@ -26,6 +26,10 @@ from gkore.master.metrics import Metrics
 from gkore.master.rehearsal import Rehearsal
 from gkore.protocol.slot import Exit
 
+UNCHANGED = "reload failed, nothing has changed"
+KEPT = "given up, the old workers serve on; mend what is wrong and reload"
+HALF = "reload failed half way, the old workers serve on; those that die are not replaced until one succeeds"
+
 
 class Reload:
     """At most one reload at a time; asked again meanwhile, a rehearsal that fails is repeated.
@@ -86,12 +90,12 @@ class Reload:
             self._rehearsal.cancel()
             self._rehearsal = None
 
-    def failed(self, why: str, said: str = "") -> None:
-        """Say so everywhere; the server goes on as it was. ``said`` is what the log has already: browsers get that."""
+    def failed(self, why: str, said: str = "", outcome: str = UNCHANGED) -> None:
+        """Say so everywhere; the old workers serve on. ``said`` is what the log has already: browsers get that."""
         self._fleet.refuse(said or why)
-        log.error(f"reload failed, nothing has changed:\n{why}")
-        notify.ready(f"reload failed, nothing has changed: {why.splitlines()[-1]}")
-        self._control.answer(Exit.START, f"{why}\nreload failed, nothing has changed")
+        log.error(f"{outcome}:\n{why}")
+        notify.ready(f"{outcome}: {why.splitlines()[-1]}")
+        self._control.answer(Exit.START, "\n".join(filter(None, (said, why, outcome))))
 
     def bequeath(self) -> dict[str, Any]:
         """All that the next program must know besides the workers."""

@@ -56,7 +56,7 @@ def census(fleet: Fleet) -> dict[str, Any]:
         "wanted": fleet.wanted,
         "settled": fleet.settled,
         "stopping": fleet.status is not None,
-        "held": fleet.held,
+        "held": fleet.held or bool(fleet.kept),
         "generation": fleet.generation,
         "restarts": fleet.restarts,
         "requests": fleet.nursery.past[Cell.REQUESTS] + sum(worker["requests"] for worker in workers),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -256,6 +257,40 @@ def test_reload_waits_for_the_outcome(server: Start) -> None:
     done = gkore(up, "reload")
     assert done.returncode == 3
     assert "app.py does not import: SyntaxError" in done.stderr
+
+
+def test_reload_fails_when_the_new_workers_do_not_start(server: Start) -> None:
+    up = server(CONF, app=APP, tracebacks=True)
+    before = up.workers
+    (up.directory / "app.py").write_text(f"{APP}\ndef kore_worker_configure():\n    raise ValueError('on purpose')\n")
+    done = gkore(up, "reload")
+    assert done.returncode == 3
+    assert "ValueError: on purpose" in done.stderr
+    assert "before it was ready, 3 times in a row\ngiven up, the old workers serve on" in done.stderr
+    assert up.workers == before
+    (up.directory / "app.py").write_text(APP)
+    assert gkore(up, "reload").returncode == 0
+
+
+def test_reload_fails_when_the_new_workers_hang_at_their_start(server: Start) -> None:
+    up = server(f"worker_boot_time 1\n{CONF}", app=APP)
+    before = up.workers
+    (up.directory / "app.py").write_text(f"{APP}\ndef kore_worker_configure():\n    os.read(os.pipe()[0], 1)\n")
+    done = gkore(up, "reload")
+    assert done.returncode == 3
+    assert "was killed: it was not ready within 1 s (worker_boot_time), 3 times in a row\ngiven up" in done.stderr
+    assert re.search(r'File ".*app.py", line \d+ in kore_worker_configure', up.log())
+    assert up.workers == before
+
+
+def test_reload_says_what_failed_half_way(server: Start) -> None:
+    up = server(CONF, app=APP, tracebacks=True)
+    (up.directory / "app.py").write_text(f"{APP}\ndef kore_parent_configure(args):\n    raise ValueError('a')\n")
+    done = gkore(up, "reload")
+    assert done.returncode == 3
+    assert done.stderr.startswith(
+        "parent_configure raised ValueError('a'), its traceback is in the log\nreload failed half"
+    )
 
 
 def test_stop_waits_for_the_end(server: Start) -> None:
