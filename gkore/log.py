@@ -144,6 +144,11 @@ def error(text: str) -> None:
     log.write(ERR, text)
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 worker``, ``2 workers``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 _said: dict[str, float] = {}
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from gkore.conf.directives import SETTING_ROWS
 from gkore.errors import StartError, Unanswered, UsageError
+from gkore.log import counted
 from gkore.master.control import beside
 
 TURN = 1.0
@@ -152,8 +153,9 @@ def table(found: dict[str, Any]) -> str:
     what = "stopping" if found["stopping"] else "ready" if found["settled"] else "changing"
     what = "serving with old workers, the last reload failed" if found["held"] else what
     lines = [
-        f"gkore {found['version']}, pid {found['pid']}: {what}, {found['wanted']} workers wanted, "
-        f"{found['requests']} requests, {found['restarts']} restarts, {found['generation'] - 1} reloads",
+        f"gkore {found['version']}, pid {found['pid']}: {what}, {counted(found['wanted'], 'worker')} wanted, "
+        f"{counted(found['requests'], 'request')}, {counted(found['restarts'], 'restart')}, "
+        f"{counted(found['generation'] - 1, 'reload')}",
         HEAD,
     ]
     lines += map(row, found["workers"])

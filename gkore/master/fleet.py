@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from gkore import log
 from gkore.conf.site import Site
 from gkore.errors import ProtocolError, StartError
+from gkore.log import counted
 from gkore.master import notify
 from gkore.master.address import advice
 from gkore.master.birth import RunWorker
@@ -121,7 +122,8 @@ class Fleet:
         self.status = status
         notify.stopping(f"{why}: finishing requests")
         notify.extend(self.drain_time + TEARDOWN_TIME + EXTENSION)
-        log.notice(f"{why}: stopping, {len(self.children)} workers have {self.drain_time:g} s to finish their requests")
+        workers = f"{counted(len(self.children), 'worker')} to finish requests"
+        log.notice(f"{why}: stopping, {self.drain_time:g} s for {workers}")
         for child in self.children.values():
             self._drain(child, reason)
         self.listeners.close()

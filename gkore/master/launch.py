@@ -16,6 +16,7 @@ from setproctitle import setproctitle
 from gkore import log
 from gkore.conf.certificates import keys_apart, speaks_tls
 from gkore.errors import StartError
+from gkore.log import counted
 from gkore.master import acme
 from gkore.master.acme import Acme
 from gkore.master.address import Address
@@ -142,7 +143,7 @@ class Launch:
         if not accepting:
             raise StartError("worker_no_accept names every worker: nobody would accept a connection")
         for address in self.listeners.open(self.application.site.servers.values(), self.settings.workers):
-            workers = f"{accepting} worker{'s' if accepting != 1 else ''}"
+            workers = counted(accepting, "worker")
             log.notice(f"listening on {self._url(address)} (server {address.server.name}, {workers})")
 
     def urls(self) -> list[str]:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gkore import log
 from gkore.conf.application import Application
 from gkore.errors import StartError
+from gkore.log import counted
 from gkore.master import notify, succession
 from gkore.master.banner import greet
 from gkore.master.birth import RunWorker, reopen_log
@@ -231,7 +232,7 @@ class Loop:
         first = not self.fleet.started and self.image.heritage is None
         self.fleet.started = True
         count = self.fleet.wanted
-        text = f"ready: {count} worker{'s' if count != 1 else ''}, pid {os.getpid()}"
+        text = f"ready: {counted(count, 'worker')}, pid {os.getpid()}"
         log.notice(text)
         if first:
             greet(self.launch.urls(), count, self.image.relief is not None)
@@ -268,7 +269,7 @@ class Loop:
         except StartError as failure:
             log.error(f"{number.name}: {failure}")
         else:
-            log.notice(f"{number.name}: {self.fleet.wanted} workers from now on")
+            log.notice(f"{number.name}: {counted(self.fleet.wanted, 'worker')} from now on")
 
     # Asked through the control socket
 
@@ -282,7 +283,7 @@ class Loop:
 
     def _asked_dump(self, client: Client) -> None:
         self.fleet.signal(signal.SIGUSR2)
-        client.answer(status=0, text=f"the stacks of {len(self.fleet.children)} workers are in the log")
+        client.answer(status=0, text=f"asked {counted(len(self.fleet.children), 'worker')}: the stacks are in the log")
 
     def _asked_status(self, client: Client) -> None:
         client.answer(status=0, **census(self.fleet))

@@ -27,7 +27,8 @@ class LastWords:
 
     def read(self) -> str:
         """What has been said; "" by those who did not crash."""
-        return os.pread(self.descriptor, SIZE, 0).rstrip(b"\0").decode("utf-8", "replace").rstrip()
+        said = os.pread(self.descriptor, SIZE, 0).rstrip(b"\0").decode("utf-8", "replace")
+        return "\n".join(filter(None, said.splitlines()))
 
     def close(self) -> None:
         close(self.descriptor)

@@ -18,6 +18,7 @@ from gevent import Greenlet, get_hub
 from greenlet import getcurrent, greenlet
 
 from gkore import log
+from gkore.log import counted
 from gkore.protocol.counters import BEAT_TIME, Cell
 from gkore.protocol.lastwords import LastWords
 from gkore.worker.bridge import Pool, Task
@@ -54,7 +55,8 @@ def blocked(seconds: float, frame: FrameType | None) -> None:
 def dump() -> None:
     """Log every living greenlet, what it waits for, and where."""
     found = list(living())
-    log.notice(f"{len(found)} greenlets" + (f", of which the first {TASKS_MAX}:" if len(found) > TASKS_MAX else ":"))
+    first = f", of which the first {TASKS_MAX}" if len(found) > TASKS_MAX else ""
+    log.notice(f"{counted(len(found), 'greenlet')}{first}{':' if found else ''}")
     for one in found[:TASKS_MAX]:
         waits = getattr(one, "waits_for", None)
         log.notice(f"{name_of(one)}{f' waits for {waits}' if waits is not None else ''}:\n{stack(one.gr_frame)}")

@@ -39,6 +39,11 @@ _jobs: dict[int, Job] = {}
 _begun = False
 
 
+def busy() -> int:
+    """How many of them run or wait now."""
+    return _pool.busy
+
+
 def spawn(work: Callable[[], None]) -> None:
     """Run ``work``, which must not raise, on a task at the next turn of the loop."""
     if not _spawned:

@@ -27,6 +27,19 @@ import kore
 def hello(req):
     req.response(200, b"hello")
 
+def spin(req):
+    while not os.path.exists("go"):
+        pass
+    req.response(200, b"spun")
+
+def many(req):
+    for _ in range(3):
+        kore.task_create(waiting())
+    req.response(200, b"three")
+
+async def waiting():
+    await kore.suspend(60000)
+
 async def slow(req):
     kore.log(kore.LOG_NOTICE, "slow has begun")
     while not os.path.exists("go"):
@@ -42,6 +55,8 @@ domain * {
     route /slow {
         handler slow
     }
+    route /spin spin
+    route /many many
 }
 """
 
@@ -82,6 +97,22 @@ def test_status_counts_what_was_served(server: Start) -> None:
 
 def workers(up: Server) -> list[dict[str, int]]:
     return json.loads(gkore(up, "status", "--json"))["workers"]
+
+
+def test_a_worker_that_is_blocked_now_is_seen(server: Start) -> None:
+    up = server(CONF, app=APP, workers=1)
+    with socket.create_connection(("127.0.0.1", up.port), DEADLINE) as client:
+        client.sendall(b"GET /spin HTTP/1.1\r\nhost: x\r\n\r\n")
+        until(lambda: workers(up)[0]["lag"] > 1000, "the lag")
+        (up.directory / "go").touch()
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+    until(lambda: workers(up)[0]["lag"] < 1000, "the lag's end")
+
+
+def test_tasks_of_the_applications_own_count(server: Start) -> None:
+    up = server(f"worker_drain_time 0\n{CONF}", app=APP, workers=1)
+    up.get("/many")
+    until(lambda: workers(up)[0]["tasks"] == 3, "three tasks")
 
 
 def test_prometheus(server: Start) -> None:

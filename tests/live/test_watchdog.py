@@ -32,6 +32,14 @@ def spin(req):
 def hold(req):
     ctypes.PyDLL(None).sleep(300)  # holds the interpreter's lock: no Python code runs meanwhile
 
+async def background():
+    kore.coroname("the background task")
+    await kore.suspend(60000)
+
+def start(req):
+    kore.task_create(background())
+    req.response(200, b"")
+
 async def wait(req):
     await kore.suspend(60000)
 
@@ -51,7 +59,7 @@ CONF = (
     "domain * {\n"
     + "".join(
         f"    route /{name} {{\n        handler {name}\n    }}\n"
-        for name in ("hello", "spin", "hold", "wait", "crash", "abort")
+        for name in ("hello", "spin", "hold", "wait", "crash", "abort", "start")
     )
     + "}\n"
 )
@@ -112,6 +120,23 @@ def test_a_dump_names_what_each_task_waits_for(server: Start) -> None:
         until(dumped, up.log)
         up.says(r'File ".*app.py", line \d+, in wait')
         up.stop()
+
+
+@pytest.mark.parametrize("way", ["gkore dump", "SIGUSR2 to a worker"])
+def test_a_dump_names_tasks_of_the_applications_own(server: Start, way: str) -> None:
+    up = server(f"worker_drain_time 0\n{CONF}", app=APP, workers=1)
+    up.get("/start")
+    line = r"proc=\[wrk 1\] log=\[task \d+ \(the background task\) waits for suspend\(60000\):\]"
+
+    def dumped() -> object:  # again: the task may not have begun when it was asked before
+        if way == "gkore dump":
+            assert gkore(up, "dump") == "asked 1 worker: the stacks are in the log\n"
+        else:
+            os.kill(up.workers[0], signal.SIGUSR2)
+        return re.search(line, up.log())
+
+    until(dumped, up.log)
+    up.says(r'File ".*app.py", line \d+, in background')
 
 
 @pytest.mark.parametrize(
