@@ -26,6 +26,7 @@ from gkore import log
 from gkore.conf.certificates import speaks_tls, take
 from gkore.conf.loading import user_traceback
 from gkore.errors import StartError
+from gkore.log import counted
 from gkore.protocol.bus import Envelope, Kind, reason
 from gkore.protocol.counters import BEAT_TIME, Cell, Stage
 from gkore.protocol.slot import Exit
@@ -272,7 +273,7 @@ class Worker:
         end = begun + self.application.settings.worker_drain_time
         while monotonic() < end:
             waiting = [acceptor for acceptor in waiting if not acceptor.finish()]
-            if not (waiting or fleet.connections or self.audience.pool.busy):
+            if not (waiting or fleet.connections or self.audience.pool.busy or tasks.at_work()):
                 break
             self.audience.drain(self.reason, monotonic() - begun, end - begun)
             if monotonic() - begun > IDLE_GRACE:
@@ -280,11 +281,12 @@ class Worker:
                     if connection.idle:
                         connection.close()
             gevent.sleep(DRAIN_LOOK)
-        if fleet.connections:
-            what = f"{len(fleet.connections)} connections are cut off"
-            log.notice(f"{what}: worker_drain_time is over ({end - begun:g} s)")
+        if fleet.connections or tasks.at_work():
+            left = f"{counted(len(fleet.connections), 'connection')} and {counted(tasks.at_work(), 'task')}"
+            log.notice(f"cutting off {left}: worker_drain_time is over ({end - begun:g} s)")
         for connection in list(fleet.connections):
             connection.close()
+        tasks.end()
 
     def _let_go(self) -> list[Acceptor]:
         """Accept nothing more; those are given whose sockets will be nobody's, with what waits in them."""

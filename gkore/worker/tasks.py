@@ -18,11 +18,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import copy_context
 from functools import partial
+from time import monotonic
 from types import CoroutineType
 from typing import Any
 
 import greenlet
-from gevent import get_hub
+from gevent import get_hub, sleep
 from greenlet import getcurrent
 
 from gkore import log
@@ -32,11 +33,15 @@ from gkore.worker.bridge import Task, Waiter
 CROWD = 100_000
 """So many tasks at once are the application's right, and more likely its mistake: one line in the log."""
 
+END_TIME = 0.5
+"""Seconds, of the one that the master gives a worker beyond ``worker_drain_time``."""
+
 _pool = bridge.Pool(0, idle_max=1024)
 _spawned: deque[Callable[[], None]] = deque()
 _early: list[Job] = []
 _jobs: dict[int, Job] = {}
 _begun = False
+_last_early = 0
 
 
 def busy() -> int:
@@ -177,12 +182,26 @@ def create(thing: Any) -> int:
 
 def begin() -> None:
     """This process is a worker, and configured: start what was created before."""
-    global _begun
-    _begun = True
+    global _begun, _last_early
+    _begun, _last_early = True, bridge.next_ident()
     for job in _early:
         if not job.over:
             job.start()
     _early.clear()
+
+
+def at_work() -> int:
+    """How many tasks a drain waits for: those that serving has made. Those of before mostly go round for ever."""
+    return sum(ident > _last_early for ident in _jobs)
+
+
+def end() -> None:
+    """End all tasks where they wait, and give their ``finally`` blocks END_TIME."""
+    for job in list(_jobs.values()):
+        job.kill()
+    deadline = monotonic() + END_TIME
+    while _jobs and monotonic() < deadline:
+        sleep(0.01)
 
 
 @atexit.register
