@@ -16,7 +16,10 @@ from socket import AF_UNIX, SO_PEERCRED, SOCK_STREAM, SOL_SOCKET, socket
 from struct import unpack
 from typing import Any
 
+from gkore.conf import words
+from gkore.conf.diagnostics import Mistake, Wrong
 from gkore.conf.directives import SETTING_ROWS
+from gkore.conf.reader import NESTING_MAX
 from gkore.errors import StartError, Unanswered, UsageError
 from gkore.log import counted
 from gkore.master.control import beside
@@ -42,12 +45,28 @@ def path_of(conf: str, control: str) -> str:
     found = {"control": "", "pidfile": SETTING_ROWS["pidfile"].initial()}
     if conf:
         try:
-            with open(conf, encoding="utf-8", errors="replace") as file:
-                lines = [line.split() for line in file]
-        except OSError as failure:
-            raise StartError(f"{conf}: {failure.strerror}") from None
-        found.update({words[0]: words[1] for words in lines if len(words) > 1 and words[0] in found})
-    return found["control"] or beside(found["pidfile"])
+            look(conf, found, [])
+        except (OSError, ValueError) as failure:
+            raise StartError(f"{conf}: {getattr(failure, 'strerror', None) or failure}") from None
+    path = found["control"] or beside(found["pidfile"])
+    there = os.path.join(os.path.dirname(conf), path)  # the server's directory is mostly that of its conf
+    return there if os.path.exists(there) and not os.path.exists(path) else path
+
+
+def look(path: str, found: dict[str, str], inside: list[str]) -> None:
+    """Fill in what a conf, and what it includes, says of ``found``. OSError, ValueError when one can't be read."""
+    for line in words.lines(words.read(path), path):
+        if isinstance(line, Mistake):
+            continue
+        if line.name.text == "include" and len(inside) < NESTING_MAX:
+            name = line.value.text
+            beside_us = os.path.join(os.path.dirname(path), name)
+            look(name if os.path.exists(name) else beside_us, found, [*inside, path])
+        elif line.name.text in found:
+            try:
+                found[line.name.text] = words.substitute(line.value).text
+            except Wrong as why:
+                raise ValueError(f"{line.place()}: {why.message}, or say --control PATH") from None
 
 
 def ask(path: str, command: str) -> dict[str, Any]:
@@ -107,9 +126,9 @@ def _stopped(pid: int) -> bool:
         return False
 
 
-def perform(words: Sequence[str], conf: str, control: str, watch: bool, as_json: bool) -> int:
+def perform(said: Sequence[str], conf: str, control: str, watch: bool, as_json: bool) -> int:
     """Do what ``gkore COMMAND`` asks for; the exit status."""
-    command, *rest = words
+    command, *rest = said
     if rest:
         raise UsageError(f"gkore {command} takes no {rest[0]}")
     path = path_of(conf, control)

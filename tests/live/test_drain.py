@@ -25,6 +25,7 @@ def pid(req):
     req.response(200, str(os.getpid()).encode())
 
 def hold(req):
+    kore.log(kore.LOG_NOTICE, "holding")
     while not os.path.exists("go"):
         time.sleep(0.01)
     req.response(200, b"held")
@@ -101,6 +102,23 @@ def test_what_does_not_end_is_cut_off_after_the_drain_time(server: Start) -> Non
     with begin(up, b"/hold"):
         until(lambda: busy(up), "the request has begun")
         assert up.stop() == 0
+
+
+def test_a_kept_connection_is_told_that_it_ends(server: Start) -> None:
+    up = server(CONF, app=APP, workers=1)
+    with begin(up, b"/pid") as client:
+        assert b"connection: close" not in client.recv(1000).lower()
+        client.sendall(b"GET /hold HTTP/1.1\r\nhost: x\r\n\r\n")
+        up.says("holding")
+        up.signal(signal.SIGTERM)
+        up.says("stopping")
+        (up.directory / "go").touch()
+        answer = b""
+        while piece := client.recv(1000):
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"\r\nconnection: close\r\n" in answer
+    assert up.ends() == 0
 
 
 def test_tasks_that_serving_has_made_are_waited_for(server: Start) -> None:

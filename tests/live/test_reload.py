@@ -17,7 +17,7 @@ import pytest
 from server import DEADLINE, REPOSITORY, Server, until
 
 from gkore import remote
-from gkore.errors import Unanswered
+from gkore.errors import StartError, Unanswered
 from gkore.remote import COMMANDS
 from gkore.testing.server import search_path
 
@@ -145,16 +145,18 @@ def test_addresses_come_and_go(server: Start) -> None:
     assert up.get("/version").text == "first"
 
 
-def test_broken_code_changes_nothing(server: Start) -> None:
+@pytest.mark.parametrize(("file", "text"), [("app.py", "\ndef broken(:\n"), ("kore.conf", "\nworkres 7\n")])
+def test_what_is_broken_changes_nothing(server: Start, file: str, text: str) -> None:
     up = server(CONF, app=APP, tracebacks=True)
     before = up.workers
-    good = (up.directory / "app.py").read_text()
-    (up.directory / "app.py").write_text(good + "\ndef broken(:\n")
+    good = (up.directory / file).read_text()
+    (up.directory / file).write_text(good + text)
     up.signal(signal.SIGHUP)
     up.says("reload failed, nothing has changed")
     assert up.workers == before
     assert up.get("/version").text == "first"
-    (up.directory / "app.py").write_text(good.replace("first", "mended"))
+    (up.directory / file).write_text(good)
+    (up.directory / "app.py").write_text(APP.replace("first", "mended"))
     reload(up, 2)
     assert up.get("/version").text == "mended"
 
@@ -334,6 +336,22 @@ def test_a_reload_is_waited_for_while_the_server_shows_life(server: Start, monke
     up = server(CONF, app=APP)
     (up.directory / "app.py").write_text(f"import time\ntime.sleep(1)\n{APP}")
     assert remote.ask(str(up.directory / "kore.control"), "reload")["text"] == f"ready: 2 workers, pid {up.pid}"
+
+
+def test_the_socket_is_found_from_elsewhere_through_includes_and_variables(
+    server: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SOCKET_NAME", "here.sock")
+    conf = tmp_path / "kore.conf"
+    conf.write_text("bind 127.0.0.1 0\ninclude more.conf\n")
+    (tmp_path / "more.conf").write_text("control $SOCKET_NAME\n")
+    up = server(conf)
+    assert not Path("here.sock").exists()
+    (up.directory / "here.sock").rename(tmp_path / "here.sock")
+    assert remote.ask(remote.path_of(str(conf), ""), "status")["pid"] == up.pid
+    monkeypatch.delenv("SOCKET_NAME")
+    with pytest.raises(StartError, match=r"more.conf:1.*SOCKET_NAME is not set, or say --control PATH"):
+        remote.path_of(str(conf), "")
 
 
 def test_the_control_socket_is_the_owners(server: Start) -> None:
