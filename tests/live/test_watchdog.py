@@ -217,6 +217,7 @@ def test_what_is_printed_is_in_whole_lines_at_once(server: Start, unbuffered: st
 TALKERS = """
 import os
 from gkore import log
+from gkore.logfile import log_file
 
 log.log.format = "json"
 for word in "abcd":
@@ -224,6 +225,7 @@ for word in "abcd":
         for _ in range(50):
             log.notice(f"{word * 3000}\\n" * 3)
             log.notice(word)
+            log_file("-").write(b'{"text": "%s"}\\n' % (word * 100).encode() * 200)
         os._exit(0)
 for _ in range(4):
     os.wait()
@@ -232,12 +234,16 @@ for _ in range(4):
 
 def test_long_lines_of_several_processes_do_not_mix_in_a_pipe() -> None:
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    talkers = subprocess.Popen([sys.executable, "-c", TALKERS], stderr=subprocess.PIPE, env=env)
-    assert talkers.stderr is not None
+    talkers = subprocess.Popen(
+        [sys.executable, "-c", TALKERS], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
+    )
+    assert talkers.stdout is not None
     heard: dict[str, str] = {}
-    for line in talkers.stderr:
+    for line in talkers.stdout:
         text = json.loads(line)["text"]
         assert len({*text} - {"\n"}) == 1
         heard[text[:1]] = heard.get(text[:1], "") + text
     assert talkers.wait() == 0
-    assert {word: text.count(word) for word, text in heard.items()} == dict.fromkeys("abcd", 50 * (3 * 3000 + 1))
+    assert {word: text.count(word) for word, text in heard.items()} == dict.fromkeys(
+        "abcd", 50 * (3 * 3000 + 1 + 200 * 100)
+    )
