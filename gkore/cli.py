@@ -241,13 +241,14 @@ def serve(order: Order, relief: Relief | None = None) -> int:
     from gkore.master.image import Image
     from gkore.master.loop import hold, run
 
+    log.print_lines()
     image = Image()
     image.relief = relief
     try:
         image.inherit()
         application = build(order)
-        advise(application)
         open_log(application)
+        advise(application)
         image.heritage = relief.take_over() if relief else image.heritage
     except Exception as failure:
         if image.heritage is None:

@@ -4,6 +4,7 @@
       UsageError            the command line is wrong                 exit status 2
       StartError            conf, application or machine refuse       exit status 3
         ConfError           the conf has mistakes, each with a place  exit status 3
+        Unanswered          a running server does not say anything    exit status 3
       ProtocolError         a client broke the protocol; carries the HTTP status to answer
       ClientGone            the peer left while we still had something to say
     Overtime                a route's timeout ends its handler; a BaseException: ``except Exception`` doesn't stop it
@@ -42,6 +43,10 @@ class ConfError(StartError):
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
         super().__init__(f"{len(mistakes)} mistake{'s' if len(mistakes) != 1 else ''} in the configuration")
         self.mistakes = tuple(mistakes)
+
+
+class Unanswered(StartError):
+    """A server is there, but it does not answer in time."""
 
 
 class ProtocolError(GkoreError):

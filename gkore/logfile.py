@@ -11,6 +11,8 @@ import os
 from contextlib import suppress
 from posix import close  # not os.close: see log
 
+from gkore.log import in_one_piece
+
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 STDOUT = "-"
 
@@ -20,7 +22,7 @@ _open: dict[str, LogFile] = {}
 class LogFile:
     """One file; ``-`` is the standard output."""
 
-    __slots__ = ("_directory", "_name", "descriptor", "path")
+    __slots__ = ("_directory", "_most", "_name", "descriptor", "path")
 
     def __init__(self, path: str) -> None:
         """OSError as open(2)."""
@@ -31,6 +33,7 @@ class LogFile:
         if path != STDOUT:
             self._directory = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             self.descriptor = os.open(self._name, FLAGS, 0o644, dir_fd=self._directory)
+        self._most = in_one_piece(self.descriptor)
 
     def reopen(self) -> None:
         """Go on in the file that has the name now. OSError as open(2): then the old one is written on."""
@@ -51,10 +54,12 @@ class LogFile:
             os.fchown(self.descriptor, user, group)
 
     def write(self, data: bytes) -> None:
-        """Append ``data`` in one piece. OSError as write(2)."""
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self.descriptor, view) :]
+        """Append whole lines: in one piece, or into a pipe in as many as keep each line whole. OSError as write(2)."""
+        while data:
+            end = len(data)
+            if end > self._most:
+                end = data.rfind(b"\n", 0, self._most) + 1 or data.find(b"\n") + 1 or end
+            data = data[os.write(self.descriptor, data[:end]) :]
 
 
 def log_file(path: str) -> LogFile:

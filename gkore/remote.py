@@ -11,17 +11,30 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from socket import AF_UNIX, SOCK_STREAM, socket
+from contextlib import suppress
+from socket import AF_UNIX, SO_PEERCRED, SOCK_STREAM, SOL_SOCKET, socket
+from struct import unpack
 from typing import Any
 
+from gkore.conf import words
+from gkore.conf.diagnostics import Mistake, Wrong
 from gkore.conf.directives import SETTING_ROWS
-from gkore.errors import StartError, UsageError
+from gkore.conf.reader import NESTING_MAX
+from gkore.errors import StartError, Unanswered, UsageError
+from gkore.log import counted
 from gkore.master.control import beside
 
+TURN = 1.0
+"""Seconds between two looks at a server that has not answered yet."""
+PATIENCE = 10.0
+"""Seconds without a sign of life after which it is asked for one, or given up."""
+SILENCE_MAX = {"reload": 130.0, "stop": 30.0}
+"""Seconds while an application may be imported, or its last hooks run: nothing is answered then."""
+HANGS = "it imports its application or hangs; its log may tell, and `kill -KILL` to its pid ends it, workers too"
 COMMANDS = ("reload", "stop", "status", "dump")
 HEAD = (
     f"{'WORKER':>6} {'PID':>8} {'STATE':<9} {'AGE':>8} {'REQ/S':>8} {'REQUESTS':>11} "
-    f"{'CONNS':>6} {'WS':>6} {'TASKS':>6} {'RSS':>8} {'LAG':>7} {'BLOCKED':>7}"
+    f"{'CONNS':>6} {'WS':>6} {'TASKS':>6} {'RSS':>8} {'PRIVATE':>8} {'LAG':>7} {'BLOCKED':>7}"
 )
 
 
@@ -32,33 +45,90 @@ def path_of(conf: str, control: str) -> str:
     found = {"control": "", "pidfile": SETTING_ROWS["pidfile"].initial()}
     if conf:
         try:
-            with open(conf, encoding="utf-8", errors="replace") as file:
-                lines = [line.split() for line in file]
-        except OSError as failure:
-            raise StartError(f"{conf}: {failure.strerror}") from None
-        found.update({words[0]: words[1] for words in lines if len(words) > 1 and words[0] in found})
-    return found["control"] or beside(found["pidfile"])
+            look(conf, found, [])
+        except (OSError, ValueError) as failure:
+            raise StartError(f"{conf}: {getattr(failure, 'strerror', None) or failure}") from None
+    path = found["control"] or beside(found["pidfile"])
+    there = os.path.join(os.path.dirname(conf), path)  # the server's directory is mostly that of its conf
+    return there if os.path.exists(there) and not os.path.exists(path) else path
+
+
+def look(path: str, found: dict[str, str], inside: list[str]) -> None:
+    """Fill in what a conf, and what it includes, says of ``found``. OSError, ValueError when one can't be read."""
+    for line in words.lines(words.read(path), path):
+        if isinstance(line, Mistake):
+            continue
+        if line.name.text == "include" and len(inside) < NESTING_MAX:
+            name = line.value.text
+            beside_us = os.path.join(os.path.dirname(path), name)
+            look(name if os.path.exists(name) else beside_us, found, [*inside, path])
+        elif line.name.text in found:
+            try:
+                found[line.name.text] = words.substitute(line.value).text
+            except Wrong as why:
+                raise ValueError(f"{line.place()}: {why.message}, or say --control PATH") from None
 
 
 def ask(path: str, command: str) -> dict[str, Any]:
-    """Send one command and wait for what comes of it; {} when the server ended. StartError when none is there."""
+    """Send one command and wait for what comes of it; {} when the server ended.
+
+    StartError when none is there, Unanswered when it hangs: a server that works on a reload or a stop, which may take
+    its time, still answers when it is asked for its status.
+    """
+    said = bytearray()
     with socket(AF_UNIX, SOCK_STREAM) as sock:
+        sock.settimeout(TURN)
         try:
             sock.connect(path)
             sock.sendall(command.encode() + b"\n")
+        except (BlockingIOError, TimeoutError):  # so many have asked already
+            raise Unanswered(f"the server at {path} does not answer, and others wait for it: {HANGS}") from None
         except OSError as failure:
             raise StartError(f"no gkore answers at {path}: {failure.strerror} (--control PATH, or -c CONF)") from None
-        try:
-            with sock.makefile("r", encoding="utf-8") as answers:
-                line = answers.readline()
-        except ConnectionError:
-            line = ""
-    return json.loads(line) if line else {}
+        pid = unpack("3i", sock.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))[0]
+        heard = time.monotonic()
+        while not said.endswith(b"\n"):
+            try:
+                piece = sock.recv(65536)
+            except TimeoutError:
+                heard = _heard(path, command, pid, heard)
+                continue
+            except ConnectionError:
+                break
+            if not piece:
+                break
+            said += piece
+    return json.loads(said) if said.endswith(b"\n") else {}
 
 
-def perform(words: Sequence[str], conf: str, control: str, watch: bool, as_json: bool) -> int:
+def _heard(path: str, command: str, pid: int, before: float) -> float:
+    """When the server was last heard of, which it was ``before``. Unanswered when that is too long ago."""
+    if _stopped(pid):
+        raise Unanswered(f"the server at {path} is stopped: `kill -CONT {pid}` lets it go on")
+    if time.monotonic() - before < PATIENCE:
+        return before
+    if command in SILENCE_MAX:
+        with suppress(StartError):
+            ask(path, "status")
+            return time.monotonic()
+    silence = time.monotonic() - before
+    if silence < SILENCE_MAX.get(command, PATIENCE):
+        return before
+    raise Unanswered(f"the server at {path} (pid {pid}) has not answered for {silence:.0f} s: {HANGS}")
+
+
+def _stopped(pid: int) -> bool:
+    """Whether a process was sent SIGSTOP, or stands in a debugger."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(") ")[2][:1] in "Tt"
+    except OSError:
+        return False
+
+
+def perform(said: Sequence[str], conf: str, control: str, watch: bool, as_json: bool) -> int:
     """Do what ``gkore COMMAND`` asks for; the exit status."""
-    command, *rest = words
+    command, *rest = said
     if rest:
         raise UsageError(f"gkore {command} takes no {rest[0]}")
     path = path_of(conf, control)
@@ -89,6 +159,8 @@ def show(path: str, watch: bool, as_json: bool) -> int:
         time.sleep(1)
         try:
             found = ask(path, "status")
+        except Unanswered:
+            raise
         except StartError:
             found = {}
     print("the server has ended")
@@ -100,8 +172,9 @@ def table(found: dict[str, Any]) -> str:
     what = "stopping" if found["stopping"] else "ready" if found["settled"] else "changing"
     what = "serving with old workers, the last reload failed" if found["held"] else what
     lines = [
-        f"gkore {found['version']}, pid {found['pid']}: {what}, {found['wanted']} workers wanted, "
-        f"{found['requests']} requests, {found['restarts']} restarts, {found['generation'] - 1} reloads",
+        f"gkore {found['version']}, pid {found['pid']}: {what}, {counted(found['wanted'], 'worker')} wanted, "
+        f"{counted(found['requests'], 'request')}, {counted(found['restarts'], 'restart')}, "
+        f"{counted(found['generation'] - 1, 'reload')}",
         HEAD,
     ]
     lines += map(row, found["workers"])
@@ -133,8 +206,12 @@ def row(one: dict[str, Any]) -> str:
     return (
         f"{one['slot']:>6} {one['pid']:>8} {one['state']:<9} {span(one['age']):>8} {one['rate']:>8} "
         f"{one['requests']:>11} {one['connections']:>6} {one['websockets']:>6} {one['tasks']:>6} "
-        f"{one['rss'] / 2**20:>7.1f}M {one['lag']:>5}ms {one['blocked']:>7}"
+        f"{megabytes(one['rss']):>8} {megabytes(one['private']):>8} {one['lag']:>5}ms {one['blocked']:>7}"
     )
+
+
+def megabytes(count: int) -> str:
+    return f"{count / 2**20:.1f}M" if count else "-"
 
 
 def span(seconds: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, distribution
 
 from gkore.conf.application import Application
 from gkore.conf.certificates import speaks_tls
@@ -56,6 +55,8 @@ def is_address(name: str) -> bool:
 
 def installed() -> bool:
     """Whether the extra is there. By its metadata: an acme.py of the user's is another matter."""
+    from importlib.metadata import PackageNotFoundError, distribution  # a twentieth of a start's CPU time
+
     try:
         distribution("acme")
     except PackageNotFoundError:

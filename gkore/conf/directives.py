@@ -140,6 +140,8 @@ SETTINGS = (
         "What the death of a worker means: a new one, or the end of all.", since="3.3"),
     setting("worker_set_affinity", BIT, True, "Whether workers are pinned to CPUs, in turn."),
     listing("worker_no_accept", number(1, 255), "worker", "Workers, by number, that accept no clients.", since="4.3"),
+    setting("worker_boot_time", number(1, 86400), 300,
+        "Seconds that a worker's set-up may take; then it is ended with a trace.", since="gkore"),
     setting("worker_drain_time", number(0, 86400), 30,
         "Seconds that requests in flight get at stop and reload.", since="gkore"),
     setting("worker_block_warn", number(0, U32), 1000,

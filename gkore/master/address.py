@@ -171,7 +171,8 @@ ADVICE = {
     errno.EADDRNOTAVAIL: "this machine has no such address (`ip address` shows those it has)",
     errno.EAFNOSUPPORT: "this machine does not speak that protocol (IPv6 switched off?)",
     errno.ENOENT: "the directory does not exist",
-    errno.EMFILE: "too many open files; raise the limit (`ulimit -n`) or lower `workers`",
+    errno.EMFILE: "too many open files; raise the limit (`ulimit -n`, `prlimit` while it runs) or lower `workers`",
+    errno.ENFILE: "too many open files on this machine; raise fs.file-max (sysctl)",
 }
 
 

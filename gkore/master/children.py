@@ -19,9 +19,13 @@ from typing import Any
 
 from gkore.master.relay import Line
 from gkore.protocol.journal import Journal
+from gkore.protocol.lastwords import LastWords
 from gkore.protocol.latency import Latency
 from gkore.protocol.slot import Exit
 
+MEASURE_TIME = 5.0
+ABORT_TIME = 1.0
+"""Seconds between SIGABRT and SIGKILL."""
 PLAIN = ("pid", "slot", "generation", "row", "deadline", "killed", "aborted", "accepts", "worn", "born", "warned")
 
 
@@ -73,6 +77,8 @@ class Child:
     journal: Journal | None = None
     """Lines of access logs that it has not written, when it is gone."""
     latency: Latency | None = None
+    words: LastWords | None = None
+    """What it said when it crashed."""
     state: State = State.STARTING
     deadline: float = float("inf")
     """CLOCK_MONOTONIC seconds after which it is killed."""
@@ -85,6 +91,8 @@ class Child:
     """It asked for a successor."""
     born: float = field(default_factory=monotonic)
     """CLOCK_MONOTONIC seconds."""
+    private: int = 0
+    measured: float = float("-inf")
     warned: float = 0.0
     """The beat (milliseconds) after which it was last found blocked."""
 
@@ -96,6 +104,17 @@ class Child:
         """Whether it accepts connections, or is about to."""
         return self.state in (State.STARTING, State.READY)
 
+    def private_memory(self) -> int:
+        """Bytes that are this worker's alone, at most MEASURE_TIME ago; 0 where /proc does not tell (another user's).
+
+        Its resident memory counts what it shares with the master and the other workers, too. The kernel goes through
+        all pages for it, about 6 ms a gigabyte.
+        """
+        now = monotonic()
+        if now - self.measured >= MEASURE_TIME:
+            self.measured, self.private = now, private_memory(self.pid)
+        return self.private
+
     def advance(self, event: Event) -> State:
         """Move on by the table; the state before is returned. KeyError when that can't happen: a bug of ours."""
         before = self.state
@@ -106,7 +125,7 @@ class Child:
         """The child as plain data, for the next program of the master."""
         plain = {name: getattr(self, name) for name in PLAIN}
         ours = {"state": self.state.name, "line": self.line.bequeath(), "covers": sorted(self.covers)}
-        shared = {"journal": self.journal, "latency": self.latency}
+        shared = {"journal": self.journal, "latency": self.latency, "words": self.words}
         return {**plain, **ours, **{name: one and one.bequeath() for name, one in shared.items()}}
 
     @classmethod
@@ -116,20 +135,32 @@ class Child:
         line = Line.inherit(entry["line"], entry["slot"])
         journal = Journal.inherit(entry["journal"]) if entry.get("journal") else None
         latency = Latency.inherit(entry["latency"]) if entry.get("latency") else None
+        words = LastWords.inherit(entry["words"]) if entry.get("words") else None
         covers, state = frozenset(entry["covers"]), State[entry["state"]]
-        return cls(covers=covers, state=state, line=line, journal=journal, latency=latency, **plain)
+        return cls(covers=covers, state=state, line=line, journal=journal, latency=latency, words=words, **plain)
 
     def kill(self, why: str) -> None:
         """End it now; the first reason is kept for the log."""
         self.killed = self.killed or why
         self.signal(signal.SIGKILL)
 
-    def abort(self, why: str, grace: float) -> None:
-        """End it with a trace of its stack in the log (SIGABRT); ``grace`` seconds later by force."""
+    def abort(self, why: str) -> None:
+        """End it with a trace of its stack in the log (SIGABRT); ABORT_TIME later by force."""
         self.killed = self.killed or why
-        self.deadline = min(self.deadline, monotonic() + grace)
+        self.deadline = min(self.deadline, monotonic() + ABORT_TIME)
         self.aborted = True
         self.signal(signal.SIGABRT)
+
+    def overdue(self, boot_time: float, drain_time: float) -> None:
+        """Its deadline has passed."""
+        if self.aborted:
+            self.aborted = False
+            self.signal(signal.SIGKILL)
+        elif not self.killed and self.state is State.STARTING:
+            self.deadline = float("inf")
+            self.abort(f"it was not ready within {boot_time:g} s (worker_boot_time)")
+        elif not self.killed:
+            self.kill(f"it did not finish within {drain_time:g} s (worker_drain_time)")
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; the pid is still its own, because the master has not reaped it."""
@@ -137,6 +168,15 @@ class Child:
             os.kill(self.pid, number)
         except ProcessLookupError:
             pass  # user code in the parent waited for "any child" and got ours
+
+
+def private_memory(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            fields = [line.split() for line in file]
+    except OSError:
+        return 0
+    return 1024 * sum(int(field[1]) for field in fields if field[0].startswith(b"Private_"))
 
 
 def reap(known: Iterable[int]) -> Iterator[tuple[int, int]]:

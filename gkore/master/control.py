@@ -55,7 +55,7 @@ class Control:
             return
         self.close()
         try:
-            self.door.sock = _listening(path)
+            self.door.open(_listening(path))
             self.path = os.path.abspath(path)
         except OSError as failure:
             text = f"control socket {path}: {failure.strerror or failure}"

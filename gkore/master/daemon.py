@@ -33,9 +33,9 @@ class Daemon:
 
 
 def daemonize() -> Daemon:
-    """Go on in the background: new session, no terminal, /dev/null for the three streams, same directory (as Kore).
+    """Go on in the background: new session, no terminal, same directory, /dev/null for the three streams (as Kore).
 
-    Returns in the daemon only. The log goes to ``logfile`` or, when there is none, to syslog.
+    Returns in the daemon only. The log, and what is printed, goes to ``logfile``; without one the log goes to syslog.
     """
     daemons, starters = pair()
     if fork():
@@ -51,7 +51,9 @@ def daemonize() -> Daemon:
         os.dup2(null, descriptor)
     if null > 2:
         close(null)
-    if not log.log.path:
+    if log.log.path:
+        log.log.take_streams()
+    else:
         log.log.to_syslog()
     return Daemon(daemons)
 

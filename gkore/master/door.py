@@ -2,19 +2,27 @@
 
 The control socket and ``metrics`` are such doors. A caller asks once, is answered and let go. The master never waits
 for one: what a caller's buffer does not take is written when it can be, and who is too slow is hung up on.
+
+Each door keeps a descriptor in reserve: a master that has no other left can still be asked how it is, and be stopped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from select import POLLIN, POLLOUT
-from socket import socket
+from socket import AF_UNIX, SOCK_STREAM, socket
 from time import monotonic
 from typing import Any
 
+from gkore import log
+from gkore.master.address import advice
+
 TIME_MAX = 5.0
 """Seconds to ask, and then to take the answer."""
+REST = 1.0
+"""Seconds without accepting after a failure: whoever waits makes the listener readable on every turn of the loop."""
 NEVER = float("inf")
 
 
@@ -96,28 +104,33 @@ class Door:
         self.policy = policy
         self.callers: list[Caller] = []
         self.sock: socket | None = None
+        self._reserve: socket | None = None
+        self._rests_until = 0.0
+
+    def open(self, sock: socket) -> None:
+        """Let callers in through a listening socket."""
+        self.sock = sock
+        self._rests_until = 0.0
+        self._restock()
 
     def sources(self) -> Iterator[Door | Caller]:
         """What the loop waits for."""
-        if self.sock is not None:
+        if self.sock is not None and monotonic() >= self._rests_until:
             yield self
         yield from self.callers
 
     def sockets(self) -> Iterable[socket]:
         """What no worker may keep."""
         yield from (caller.sock for caller in self.callers)
-        if self.sock is not None:
-            yield self.sock
+        yield from filter(None, (self.sock, self._reserve))
 
     def fileno(self) -> int:
         assert self.sock is not None
         return self.sock.fileno()
 
     def act(self, _: int) -> None:
-        assert self.sock is not None
-        try:
-            sock, _address = self.sock.accept()
-        except OSError:
+        sock = self._accepted()
+        if sock is None:
             return
         if len(self.callers) >= self.policy.callers:
             if not self.policy.newest:
@@ -126,10 +139,40 @@ class Door:
             self.leave(self.callers[0])
         self.callers.append(Caller(sock, self))
 
+    def _accepted(self) -> socket | None:
+        """Who waits at the door; without a descriptor for it the reserve's, and without that nobody for a while."""
+        try:
+            return self._accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return None
+        except OSError as failure:
+            log.seldom("door", f"control socket, metrics: can't accept: {advice(failure)}")
+        if self._reserve is not None:
+            self._reserve.close()
+            self._reserve = None
+            try:
+                return self._accept()
+            except OSError:
+                self._restock()
+        self._rests_until = monotonic() + REST
+        return None
+
+    def _accept(self) -> socket:
+        """As socket.accept, which would make a patched socket, and that a hub in the master."""
+        assert self.sock is not None
+        descriptor, _ = self.sock._accept()  # type: ignore[attr-defined]
+        return socket(self.sock.family, SOCK_STREAM, 0, descriptor)
+
+    def _restock(self) -> None:
+        if self._reserve is None:
+            with suppress(OSError):  # when the next caller has left, it is tried again
+                self._reserve = socket(AF_UNIX)
+
     def leave(self, caller: Caller) -> None:
         if caller in self.callers:
             self.callers.remove(caller)
         caller.sock.close()
+        self._restock()
 
     def tick(self, now: float) -> None:
         """Hang up on who is too slow."""
@@ -138,9 +181,9 @@ class Door:
 
     def close(self) -> None:
         """Listen no more. Who waits is let go by the end of the process."""
-        if self.sock is not None:
-            self.sock.close()
-            self.sock = None
+        for sock in filter(None, (self.sock, self._reserve)):
+            sock.close()
+        self.sock = self._reserve = None
 
     # From one program of the master to the next.
 
@@ -150,7 +193,7 @@ class Door:
 
     def inherit(self, entry: dict[str, Any]) -> None:
         if entry["descriptor"] is not None:
-            self.sock = _taken(entry["descriptor"])
+            self.open(_taken(entry["descriptor"]))
         for descriptor in entry["waiting"]:
             self.callers.append(Caller(_taken(descriptor), self))
             self.callers[-1].wait()

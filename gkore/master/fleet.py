@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING
 from gkore import log
 from gkore.conf.site import Site
 from gkore.errors import ProtocolError, StartError
+from gkore.log import counted
 from gkore.master import notify
+from gkore.master.address import advice
 from gkore.master.birth import RunWorker
 from gkore.master.certificates import Certificates
 from gkore.master.children import Child, Event, State, describe, reap
@@ -63,6 +65,7 @@ class Fleet:
         self.keymgr = keymgr or Keymgr(Site(), None)
         self.nursery = Nursery(application, run_worker, listeners, privileges, self.keymgr)
         self.drain_time: float = settings.worker_drain_time
+        self.boot_time: float = settings.worker_boot_time
         self.terminate = settings.worker_death_policy == "terminate"
         self.wanted: int = settings.workers
         self.seats = {number: Seat() for number in range(1, max(self.wanted, listeners.slots) + 1)}
@@ -77,6 +80,8 @@ class Fleet:
         self.restarts = 0
         """Workers that were replaced because they died."""
         self.certificates = Certificates()
+        self.kept = ""
+        """Why the workers of before stay, although others were wanted: those do not start."""
         self.why = ""
         """What the last worker said that could not start."""
         self.status: int | None = None
@@ -117,7 +122,8 @@ class Fleet:
         self.status = status
         notify.stopping(f"{why}: finishing requests")
         notify.extend(self.drain_time + TEARDOWN_TIME + EXTENSION)
-        log.notice(f"{why}: stopping, {len(self.children)} workers have {self.drain_time:g} s to finish their requests")
+        workers = f"{counted(len(self.children), 'worker')} to finish requests"
+        log.notice(f"{why}: stopping, {self.drain_time:g} s for {workers}")
         for child in self.children.values():
             self._drain(child, reason)
         self.listeners.close()
@@ -161,11 +167,8 @@ class Fleet:
             self._retire()
             self.settled = self.settled or self._complete()
         for child in self.children.values():
-            if now >= child.deadline and child.aborted:
-                child.aborted = False
-                child.signal(signal.SIGKILL)
-            elif now >= child.deadline and not child.killed:
-                child.kill(f"it did not finish within {self.drain_time:g} s (worker_drain_time)")
+            if now >= child.deadline:
+                child.overdue(self.boot_time, self.drain_time)
 
     def next_deadline(self) -> float:
         """CLOCK_MONOTONIC seconds at which ``tick`` has something to do that no event announces."""
@@ -200,8 +203,11 @@ class Fleet:
 
     def _fill(self, number: int, now: float) -> None:
         there = self._in_seat(number)
-        if any(self._fits(child) for child in there) or now < self.seats[number].due:
+        seat = self.seats[number]
+        if any(self._fits(child) for child in there) or now < seat.due:
             return
+        if there and any(other.failures for other in self.seats.values() if other is not seat):
+            return  # it would fail likewise
         if there and any(c.state is State.STARTING and self._fits(c) for c in self.children.values()):
             return  # one successor at a time: a reload must not double the memory of the whole fleet
         self._fork(number)
@@ -223,7 +229,7 @@ class Fleet:
         return ready == serving == set(range(1, self.wanted + 1)) and not leaving
 
     def _unsettle(self) -> None:
-        self.settled = False
+        self.settled, self.kept = False, ""
         for seat in self.seats.values():
             seat.forgive()
 
@@ -233,8 +239,9 @@ class Fleet:
         except RuntimeError:  # reloads come faster than their drains end
             return
         except OSError as failure:  # EAGAIN, ENOMEM: no process to be had right now
-            self._failed(self.seats[number], f"worker {number} could not be forked: {failure.strerror}")
+            self._failed(self.seats[number], f"worker {number} can't be forked: {advice(failure)}")
             return
+        child.deadline = monotonic() + self.boot_time
         self.children[child.pid] = child
 
     def _drain(self, child: Child, why: bytes) -> None:
@@ -284,7 +291,7 @@ class Fleet:
     def _ready(self, child: Child) -> None:
         if child.advance(Event.READY) is not State.STARTING or self.status is not None:
             return
-        child.accepts = True
+        child.accepts, child.deadline = True, float("inf")
         self.seats[child.slot].failures = 0
         log.info(f"{child} is ready")
         for older in self._in_seat(child.slot):
@@ -301,7 +308,7 @@ class Fleet:
         elif os.WIFEXITED(status) and os.WEXITSTATUS(status) == Exit.FATALX:
             self.stop(Exit.FATAL, what)
         elif before is State.STARTING:
-            self._failed(self.seats[child.slot], what)
+            self._failed(self.seats[child.slot], what if child.killed else f"{what} before it was ready")
         else:
             self._crashed(self.seats[child.slot], status, what)
 
@@ -309,21 +316,22 @@ class Fleet:
         """A boot failed: try again, ever more slowly; a first start or a reload is given up after a few."""
         pause = seat.failed(monotonic())
         if seat.failures < BOOTS_MAX or (self.started and self.settled):
-            log.error(f"{what} before it was ready, next try in {pause:g} s")
+            log.error(f"{what}, next try in {pause:g} s")
         elif not self.started:
-            log.error(f"{what} before it was ready, {seat.failures} times in a row: giving up")
+            log.error(f"{what}, {seat.failures} times in a row: giving up")
             self.stop(Exit.START, "the workers do not start")
         else:
             self._keep_old(what)
 
     def _keep_old(self, what: str) -> None:
         """The new workers do not start: let the old ones be the current ones again."""
-        log.error(f"{what} before it was ready, {BOOTS_MAX} times in a row: reload given up, the old workers stay")
+        self.kept = f"{what}, {BOOTS_MAX} times in a row"
+        for seat in self.seats.values():
+            seat.forgive()
         for child in self.children.values():
             child.generation = self.generation
         self.wanted = max((child.slot for child in self.children.values() if child.serves), default=self.wanted)
         self.settled = True
-        self.refuse(self.why or what)
 
     def _crashed(self, seat: Seat, status: int, what: str) -> None:
         self.restarts += 1

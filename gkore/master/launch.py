@@ -6,6 +6,7 @@ Order of a start: bind (while the terminal can still be told about an address in
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from setproctitle import setproctitle
 from gkore import log
 from gkore.conf.certificates import keys_apart, speaks_tls
 from gkore.errors import StartError
+from gkore.log import counted
 from gkore.master import acme
 from gkore.master.acme import Acme
 from gkore.master.address import Address
@@ -68,7 +70,9 @@ class Launch:
         self._bind()
         if self.heritage is None and self.application.daemonize:
             self.daemon = daemonize()
-        elif self.heritage is not None and self.heritage["launch"]["syslog"] and not log.log.path:
+        elif self.heritage is not None and self.application.daemonize:
+            log.log.take_streams()
+        if self.heritage is not None and self.heritage["launch"]["syslog"] and not log.log.path:
             log.log.to_syslog()
         setproctitle("gkore [parent]")
         if not self.deputy:
@@ -82,6 +86,7 @@ class Launch:
             log.notice("no address to listen on: the workers run, but serve nobody (bind ADDRESS PORT)")
         provide(self.application, privileges)
         self.acme.prepare()
+        gc.freeze()  # a collection writes into each object it looks at: a worker's would copy all of our pages
         fleet = Fleet(self.application, run_worker, self.listeners, privileges, self._keymgr())
         fleet.nursery.challenges, fleet.certificates = self.acme.workers_end, self.acme.certificates
         return fleet
@@ -138,7 +143,7 @@ class Launch:
         if not accepting:
             raise StartError("worker_no_accept names every worker: nobody would accept a connection")
         for address in self.listeners.open(self.application.site.servers.values(), self.settings.workers):
-            workers = f"{accepting} worker{'s' if accepting != 1 else ''}"
+            workers = counted(accepting, "worker")
             log.notice(f"listening on {self._url(address)} (server {address.server.name}, {workers})")
 
     def urls(self) -> list[str]:
@@ -161,4 +166,4 @@ class Launch:
             raise
         except Exception as failure:
             log.exception(f"{name} raised:", failure)
-            raise StartError(f"{name} failed, see above") from failure
+            raise StartError(f"{name} raised {failure!r}, its traceback is in the log") from failure

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gkore import log
 from gkore.conf.application import Application
 from gkore.errors import StartError
+from gkore.log import counted
 from gkore.master import notify, succession
 from gkore.master.banner import greet
 from gkore.master.birth import RunWorker, reopen_log
@@ -34,7 +35,7 @@ from gkore.master.launch import Launch
 from gkore.master.listeners import Listeners
 from gkore.master.metrics import Metrics
 from gkore.master.privileges import Privileges
-from gkore.master.reload import Reload
+from gkore.master.reload import HALF, KEPT, Reload
 from gkore.master.renewal import Renewal
 from gkore.master.status import census
 from gkore.master.watchdog import Watchdog
@@ -96,8 +97,7 @@ def hold(image: Image, why: str, listeners: Listeners | None = None) -> int:
         listeners.inherit(image.heritage["listeners"])
     launch.listeners, launch.configured = listeners, True
     fleet = Fleet(application, lambda *_: Exit.BOOT, listeners, Privileges(0))
-    fleet.held = True
-    log.error(f"{why}\nthe reload failed: the old workers serve on; those that die are not replaced until it succeeds")
+    fleet.held, fleet.why = True, why
     return serve(fleet, launch, image)
 
 
@@ -157,7 +157,7 @@ class Loop:
         self._open()
         self._catch_signals()
         if self.fleet.held:
-            self.reload.failed("the reload failed half way, see the log")
+            self.reload.failed(self.fleet.why, outcome=HALF)
         announced = self.fleet.held
         while self.fleet.status is None or self.fleet.children:
             self.fleet.tick()
@@ -226,10 +226,13 @@ class Loop:
                 sources[descriptor].act(events)
 
     def _announce(self) -> None:
+        if self.fleet.kept:
+            self.reload.failed(self.fleet.kept, self.fleet.why, KEPT)
+            return
         first = not self.fleet.started and self.image.heritage is None
         self.fleet.started = True
         count = self.fleet.wanted
-        text = f"ready: {count} worker{'s' if count != 1 else ''}, pid {os.getpid()}"
+        text = f"ready: {counted(count, 'worker')}, pid {os.getpid()}"
         log.notice(text)
         if first:
             greet(self.launch.urls(), count, self.image.relief is not None)
@@ -266,7 +269,7 @@ class Loop:
         except StartError as failure:
             log.error(f"{number.name}: {failure}")
         else:
-            log.notice(f"{number.name}: {self.fleet.wanted} workers from now on")
+            log.notice(f"{number.name}: {counted(self.fleet.wanted, 'worker')} from now on")
 
     # Asked through the control socket
 
@@ -280,7 +283,7 @@ class Loop:
 
     def _asked_dump(self, client: Client) -> None:
         self.fleet.signal(signal.SIGUSR2)
-        client.answer(status=0, text=f"the stacks of {len(self.fleet.children)} workers are in the log")
+        client.answer(status=0, text=f"asked {counted(len(self.fleet.children), 'worker')}: the stacks are in the log")
 
     def _asked_status(self, client: Client) -> None:
         client.answer(status=0, **census(self.fleet))

@@ -40,9 +40,10 @@ class Metrics:
         if not address:
             return
         try:
-            self.door.sock = sock = _listening(address)
+            sock = _listening(address)
         except OSError as failure:
             raise StartError(f"metrics {address}: can't listen there: {advice(failure)}") from None
+        self.door.open(sock)
         name = sock.getsockname()
         where = f"[{name[0]}]:{name[1]}" if sock.family == AF_INET6 else f"{name[0]}:{name[1]}"
         log.notice(f"metrics, /live and /ready on http://{where}")

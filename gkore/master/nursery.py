@@ -1,8 +1,8 @@
 """The nursery: what a worker is given at its birth, and what is taken back from it after its death.
 
-Its ends of the bus and of the key manager's channel, a row of counters, a journal of access logs, a histogram: all are
-made by the master before the fork, because a worker that has shed its privileges could not, and because what a dead
-worker has counted and not yet written must be readable afterwards.
+Its ends of the bus and of the key manager's channel, a row of counters, a journal of access logs, a histogram, room for
+its last words: all are made by the master before the fork, because a worker that has shed its privileges could not, and
+because what a dead worker has counted and not yet written must be readable afterwards.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from gkore import log
 from gkore.master.birth import Closable, RunWorker, bear
 from gkore.master.children import Child
 from gkore.master.latencies import Latencies
@@ -18,6 +19,7 @@ from gkore.master.provisions import new_journal, write_rest
 from gkore.master.relay import Line, pair
 from gkore.master.seats import WORKERS_MAX
 from gkore.protocol.counters import CELLS, Cell, Counters
+from gkore.protocol.lastwords import LastWords
 from gkore.protocol.slot import Slot
 
 if TYPE_CHECKING:
@@ -81,12 +83,14 @@ class Nursery:
             slot.journal = new_journal(self._application.site)
             if slot.journal is not None:
                 undo.callback(slot.journal.close)
+            slot.words = LastWords()
+            undo.callback(slot.words.close)
             strange += self.strange(living, slot)
             pid = bear(self._application, self._run_worker, slot, self._privileges, strange)
             undo.pop_all()
         if channel:
             self._keymgr.keep(pid, channel[0])
-        return Child(pid, number, needs, generation, row, Line(ours, number), slot.journal, slot.latency)
+        return Child(pid, number, needs, generation, row, Line(ours, number), slot.journal, slot.latency, slot.words)
 
     def strange(self, living: Iterable[Child], slot: Slot | None = None) -> Iterable[Closable]:
         """What a child must not keep of the master's and of the ``living``: all but the sockets of its slot."""
@@ -96,8 +100,7 @@ class Nursery:
         yield from (sock for sock in self._listeners.sockets() if sock not in kept)
         for child in living:
             yield child.line.sock
-            if child.journal is not None:
-                yield child.journal
+            yield from filter(None, (child.journal, child.words))
         yield from self.private()
 
     def bury(self, child: Child) -> None:
@@ -105,6 +108,11 @@ class Nursery:
         child.line.close()
         if child.journal is not None:
             write_rest(child.journal)
+        if child.words is not None:
+            said = child.words.read()
+            child.words.close()
+            if said:
+                log.error(f"last words of {child}:\n{said}")
         self._keymgr.drop(child.pid)
         self.past[Cell.REQUESTS] += self.counters.row(child.row)[Cell.REQUESTS]
         self.counters.give_back(child.row)

@@ -16,6 +16,7 @@ from typing import Any
 
 from gkore import log
 from gkore.master import notify, succession
+from gkore.master.address import advice
 from gkore.master.birth import reopen_log
 from gkore.master.control import Control
 from gkore.master.fleet import Fleet
@@ -24,6 +25,10 @@ from gkore.master.launch import Launch
 from gkore.master.metrics import Metrics
 from gkore.master.rehearsal import Rehearsal
 from gkore.protocol.slot import Exit
+
+UNCHANGED = "reload failed, nothing has changed"
+KEPT = "given up, the old workers serve on; mend what is wrong and reload"
+HALF = "reload failed half way, the old workers serve on; those that die are not replaced until one succeeds"
 
 
 class Reload:
@@ -59,7 +64,7 @@ class Reload:
             held = [str(address.declared) for address in self._launch.listeners.all()]
             self._rehearsal = Rehearsal(self._image, held)
         except OSError as failure:
-            self.failed(f"no process for it: {failure.strerror}")
+            self.failed(f"no process for it: {advice(failure)}")
 
     def tick(self) -> None:
         """Once a turn of the loop: is the rehearsal over?"""
@@ -85,12 +90,12 @@ class Reload:
             self._rehearsal.cancel()
             self._rehearsal = None
 
-    def failed(self, why: str, said: str = "") -> None:
-        """Say so everywhere; the server goes on as it was. ``said`` is what the log has already: browsers get that."""
+    def failed(self, why: str, said: str = "", outcome: str = UNCHANGED) -> None:
+        """Say so everywhere; the old workers serve on. ``said`` is what the log has already: browsers get that."""
         self._fleet.refuse(said or why)
-        log.error(f"reload failed, nothing has changed:\n{why}")
-        notify.ready(f"reload failed, nothing has changed: {why.splitlines()[-1]}")
-        self._control.answer(Exit.START, f"{why}\nreload failed, nothing has changed")
+        log.error(f"{outcome}:\n{why}")
+        notify.ready(f"{outcome}: {why.splitlines()[-1]}")
+        self._control.answer(Exit.START, "\n".join(filter(None, (said, why, outcome))))
 
     def bequeath(self) -> dict[str, Any]:
         """All that the next program must know besides the workers."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gkore import __version__
 from gkore.master.children import State
-from gkore.protocol.counters import Cell
+from gkore.protocol.counters import BEAT_TIME, Cell
 from gkore.protocol.latency import BOUNDS, SUM
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def census(fleet: Fleet) -> dict[str, Any]:
     for child in sorted(fleet.children.values(), key=lambda child: (child.slot, child.born)):
         row = fleet.nursery.counters.row(child.row)
         counted = {name: row[cell] for name, cell in CELLS.items()}
+        if row[Cell.BEAT]:  # a blocked worker does not say so itself
+            counted["lag"] = max(counted["lag"], round((now - BEAT_TIME) * 1000) - row[Cell.BEAT])
         workers.append(
             {
                 "slot": child.slot,
@@ -47,6 +49,7 @@ def census(fleet: Fleet) -> dict[str, Any]:
                 "generation": child.generation,
                 "age": round(now - child.born),
                 **counted,
+                "private": child.private_memory(),
             }
         )
     return {
@@ -55,7 +58,7 @@ def census(fleet: Fleet) -> dict[str, Any]:
         "wanted": fleet.wanted,
         "settled": fleet.settled,
         "stopping": fleet.status is not None,
-        "held": fleet.held,
+        "held": fleet.held or bool(fleet.kept),
         "generation": fleet.generation,
         "restarts": fleet.restarts,
         "requests": fleet.nursery.past[Cell.REQUESTS] + sum(worker["requests"] for worker in workers),
@@ -124,9 +127,10 @@ SERIES: dict[str, tuple[str, str, str, float]] = {
     "requests_total": ("counter", "Requests served.", "requests", 1),
     "connections": ("gauge", "Open connections.", "connections", 1),
     "websockets": ("gauge", "Open websockets.", "websockets", 1),
-    "tasks": ("gauge", "Tasks that serve requests now.", "tasks", 1),
-    "memory_bytes": ("gauge", "Resident memory.", "rss", 1),
-    "lag_seconds": ("gauge", "How late the loop came round at its last beat.", "lag", 0.001),
+    "tasks": ("gauge", "Tasks that run or wait now: requests, task_create, gather.", "tasks", 1),
+    "memory_bytes": ("gauge", "Resident memory, with what is shared with the master.", "rss", 1),
+    "private_memory_bytes": ("gauge", "Memory that is the worker's alone.", "private", 1),
+    "lag_seconds": ("gauge", "How late the loop came round at its last beat, or is for the next one.", "lag", 0.001),
     "blocked_total": ("counter", "How often the loop was found blocked.", "blocked", 1),
     "websocket_dropped_total": ("counter", "Messages that slow websockets did not get.", "slow", 1),
     "cluster_lost_total": ("counter", "Broadcasts lost on their way between hosts.", "lost", 1),

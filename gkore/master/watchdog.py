@@ -15,8 +15,6 @@ from gkore import log
 from gkore.master.children import Child, State
 from gkore.protocol.counters import BEAT_TIME, Cell, Counters
 
-ABORT_TIME = 1.0
-"""Seconds between SIGABRT and SIGKILL."""
 OVERSLEPT = 2.0
 """Seconds: when the master's own turn took so long, the machine or the master stood still, not the workers."""
 
@@ -65,4 +63,4 @@ class Watchdog:
             log.error(f"{child} has been blocked for {late:.0f} ms (worker_block_warn); it says where")
             child.signal(signal.SIGUSR2)
         if self._limit and late > self._limit * 1000 and not child.killed:
-            child.abort(f"its hub was blocked for {self._limit} s (worker_timeout)", ABORT_TIME)
+            child.abort(f"its hub was blocked for {self._limit} s (worker_timeout)")

@@ -14,6 +14,7 @@ from typing import Any
 from gkore.conf.site import Bind, Server
 from gkore.protocol.counters import Counters
 from gkore.protocol.journal import Journal
+from gkore.protocol.lastwords import LastWords
 from gkore.protocol.latency import Latency
 
 
@@ -62,5 +63,7 @@ class Slot:
     """Where it counts how long handlers take; None when nobody wants to know."""
     challenges: socket.socket | None = None
     """Where connections go that want to see an answer to an ACME challenge; None when no domain has ``acme yes``."""
+    words: LastWords | None = None
+    """What it says when it crashes."""
     neighbours: dict[int, list[Listener]] = field(default_factory=dict)
     """What the other slots listen on: this worker may accept from there when it has fewer connections than they."""

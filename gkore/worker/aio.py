@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 from gevent import get_hub
@@ -39,9 +40,10 @@ class Aio(Awaitable):
         run_on_hub = get_hub().loop.run_callback_threadsafe
         waiter = Waiter()
         tasks: list[asyncio.Task[Any]] = []
+        context = copy_context()
 
         def start() -> None:
-            task = loop.create_task(self._coroutine)
+            task = loop.create_task(self._coroutine, context=context)
             tasks.append(task)
             task.add_done_callback(lambda task: run_on_hub(waiter.wake, task))
 

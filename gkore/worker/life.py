@@ -26,6 +26,7 @@ from gkore import log
 from gkore.conf.certificates import speaks_tls, take
 from gkore.conf.loading import user_traceback
 from gkore.errors import StartError
+from gkore.log import counted
 from gkore.protocol.bus import Envelope, Kind, reason
 from gkore.protocol.counters import BEAT_TIME, Cell, Stage
 from gkore.protocol.slot import Exit
@@ -114,7 +115,7 @@ class Worker:
         self._tick()
         if self.slot.keys is not None:
             signer.take(self.slot.keys)
-        stacks.listen(self.counters, self.application.settings.worker_block_warn)
+        stacks.listen(self.counters, self.application.settings.worker_block_warn, self.slot.words)
         self.bus = bus.BusEnd(self.slot.number, self.slot.bus, self._orphaned)
         bus.join(self.bus)
         self.audience = Audience(self.application.settings, self.counters, self.bus)
@@ -224,7 +225,6 @@ class Worker:
                     log.log.open(log.log.path)
                 except OSError as failure:
                     log.error(f"logfile {log.log.path} can't be opened: {failure.strerror}; the old file is written on")
-                stacks.watch_crashes()
         elif self.told:
             log.notice("told to stop again: leaving at once")
             os._exit(Exit.OK)
@@ -274,7 +274,7 @@ class Worker:
         end = begun + self.application.settings.worker_drain_time
         while monotonic() < end:
             waiting = [acceptor for acceptor in waiting if not acceptor.finish()]
-            if not (waiting or fleet.connections or self.audience.pool.busy):
+            if not (waiting or fleet.connections or self.audience.pool.busy or tasks.at_work()):
                 break
             self.audience.drain(self.reason, monotonic() - begun, end - begun)
             if monotonic() - begun > IDLE_GRACE:
@@ -282,11 +282,12 @@ class Worker:
                     if connection.idle:
                         connection.close()
             gevent.sleep(DRAIN_LOOK)
-        if fleet.connections:
-            what = f"{len(fleet.connections)} connections are cut off"
-            log.notice(f"{what}: worker_drain_time is over ({end - begun:g} s)")
+        if fleet.connections or tasks.at_work():
+            left = f"{counted(len(fleet.connections), 'connection')} and {counted(tasks.at_work(), 'task')}"
+            log.notice(f"cutting off {left}: worker_drain_time is over ({end - begun:g} s)")
         for connection in list(fleet.connections):
             connection.close()
+        tasks.end()
 
     def _let_go(self) -> list[Acceptor]:
         """Accept nothing more; those are given whose sockets will be nobody's, with what waits in them."""

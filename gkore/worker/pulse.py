@@ -14,6 +14,7 @@ from typing import Any
 from gkore.protocol.bus import Kind
 from gkore.protocol.counters import BEAT_TIME, Cell
 from gkore.protocol.slot import Slot
+from gkore.worker import tasks
 from gkore.worker.bus import BusEnd
 from gkore.worker.observation import Observation
 from gkore.worker.service import Fleet
@@ -49,7 +50,7 @@ class Pulse:
         self._expected = now + BEAT_TIME
         counters[Cell.CONNECTIONS] = len(fleet.connections)
         counters[Cell.REQUESTS] = fleet.requests
-        counters[Cell.TASKS] = fleet.pool.busy
+        counters[Cell.TASKS] = fleet.pool.busy + tasks.busy()
         self._observation.fold()
         if self.spread is not None and not fleet.draining:
             self.spread.beat()

@@ -18,7 +18,9 @@ from gevent import Greenlet, get_hub
 from greenlet import getcurrent, greenlet
 
 from gkore import log
+from gkore.log import counted
 from gkore.protocol.counters import BEAT_TIME, Cell
+from gkore.protocol.lastwords import LastWords
 from gkore.worker.bridge import Pool, Task
 
 IDLE = Pool._serve.__code__
@@ -28,8 +30,8 @@ LATE = 0.25
 """Seconds beyond a beat after which whatever runs is called blocking."""
 
 
-def listen(counters: memoryview, warn: int) -> None:
-    """Answer SIGUSR2 from now on, and leave a trace when the process crashes; ``warn`` is ``worker_block_warn``."""
+def listen(counters: memoryview, warn: int, words: LastWords | None) -> None:
+    """Answer SIGUSR2 from now on, and leave ``words`` when the process crashes; ``warn`` is ``worker_block_warn``."""
     least = min(LATE, warn / 1000) if warn else LATE  # the watchdog's signal comes only later than that
 
     def handler(_: int, frame: FrameType | None) -> None:
@@ -40,13 +42,8 @@ def listen(counters: memoryview, warn: int) -> None:
             dump()
 
     signal.signal(signal.SIGUSR2, handler)
-    watch_crashes()
-
-
-def watch_crashes() -> None:
-    """Let faulthandler write into the log; again whenever that has been reopened."""
-    descriptor = log.log.descriptor
-    faulthandler.enable(2 if descriptor is None else descriptor)
+    if words is not None:
+        faulthandler.enable(words.descriptor)
 
 
 def blocked(seconds: float, frame: FrameType | None) -> None:
@@ -58,7 +55,8 @@ def blocked(seconds: float, frame: FrameType | None) -> None:
 def dump() -> None:
     """Log every living greenlet, what it waits for, and where."""
     found = list(living())
-    log.notice(f"{len(found)} greenlets" + (f", of which the first {TASKS_MAX}:" if len(found) > TASKS_MAX else ":"))
+    first = f", of which the first {TASKS_MAX}" if len(found) > TASKS_MAX else ""
+    log.notice(f"{counted(len(found), 'greenlet')}{first}{':' if found else ''}")
     for one in found[:TASKS_MAX]:
         waits = getattr(one, "waits_for", None)
         log.notice(f"{name_of(one)}{f' waits for {waits}' if waits is not None else ''}:\n{stack(one.gr_frame)}")

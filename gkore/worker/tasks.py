@@ -7,6 +7,8 @@ Rules:
   blocks and ``async with`` exits run, and may wait.
 - Tasks made before this process is a worker (at import, in ``kore_parent_configure``) are kept, and every worker starts
   its own copies of them once it is configured.
+- A coroutine begins with a copy of its maker's context variables (PEP 567), as with asyncio: what traces a request
+  finds it in what that starts. No other work on these tasks sees them.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ from __future__ import annotations
 import atexit
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import copy_context
 from functools import partial
+from time import monotonic
 from types import CoroutineType
 from typing import Any
 
 import greenlet
-from gevent import get_hub
+from gevent import get_hub, sleep
 from greenlet import getcurrent
 
 from gkore import log
@@ -29,11 +33,20 @@ from gkore.worker.bridge import Task, Waiter
 CROWD = 100_000
 """So many tasks at once are the application's right, and more likely its mistake: one line in the log."""
 
+END_TIME = 0.5
+"""Seconds, of the one that the master gives a worker beyond ``worker_drain_time``."""
+
 _pool = bridge.Pool(0, idle_max=1024)
 _spawned: deque[Callable[[], None]] = deque()
 _early: list[Job] = []
 _jobs: dict[int, Job] = {}
 _begun = False
+_last_early = 0
+
+
+def busy() -> int:
+    """How many of them run or wait now."""
+    return _pool.busy
 
 
 def spawn(work: Callable[[], None]) -> None:
@@ -61,6 +74,7 @@ def _begin() -> None:
         _spawned.popleft()()
         if task._ident:
             task.forget()  # of a plain function
+        task.gr_context = None
 
 
 Ended = Callable[[Any, BaseException | None], object]
@@ -73,7 +87,7 @@ class Job:
     alive what the coroutine held until the garbage collector comes by.
     """
 
-    __slots__ = ("_ended", "coroutine", "ident", "over", "task")
+    __slots__ = ("_context", "_ended", "coroutine", "ident", "over", "task")
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], ended: Ended, ident: int = 0) -> None:
         self.coroutine = coroutine
@@ -81,6 +95,7 @@ class Job:
         self.task: Task | None = None
         self.over = False
         self._ended = ended
+        self._context = copy_context()
 
     def start(self) -> None:
         spawn(self._run)
@@ -90,6 +105,7 @@ class Job:
             return  # killed before it began
         task: Task = getcurrent()  # type: ignore[assignment]
         self.task = task
+        task.gr_context = self._context
         if self.ident:
             task.call(self.ident)
         result = failure = None
@@ -166,12 +182,26 @@ def create(thing: Any) -> int:
 
 def begin() -> None:
     """This process is a worker, and configured: start what was created before."""
-    global _begun
-    _begun = True
+    global _begun, _last_early
+    _begun, _last_early = True, bridge.next_ident()
     for job in _early:
         if not job.over:
             job.start()
     _early.clear()
+
+
+def at_work() -> int:
+    """How many tasks a drain waits for: those that serving has made. Those of before mostly go round for ever."""
+    return sum(ident > _last_early for ident in _jobs)
+
+
+def end() -> None:
+    """End all tasks where they wait, and give their ``finally`` blocks END_TIME."""
+    for job in list(_jobs.values()):
+        job.kill()
+    deadline = monotonic() + END_TIME
+    while _jobs and monotonic() < deadline:
+        sleep(0.01)
 
 
 @atexit.register

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 from gevent.threadpool import ThreadPool
@@ -28,7 +29,7 @@ class Thread(Awaitable):
         self._function = function
         self._outcome: tuple[Any, BaseException | None] | None = None
         self._waiters: list[Waiter] = []
-        _pool[0].spawn(_call, function, arguments).rawlink(self._ended)
+        _pool[0].spawn(copy_context().run, _call, function, arguments).rawlink(self._ended)
 
     def _ended(self, result: Any) -> None:
         self._outcome = result.value

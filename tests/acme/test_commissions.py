@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -68,9 +68,9 @@ def test_what_can_not_be_is_said_with_its_place(tmp_path: Path, text: str, said:
 
 def test_without_the_extra_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(_: str) -> None:
-        raise PackageNotFoundError
+        raise metadata.PackageNotFoundError
 
-    monkeypatch.setattr(commissions, "distribution", gone)
+    monkeypatch.setattr(metadata, "distribution", gone)
     (found,) = mistakes(tmp_path, "bind 127.0.0.1 0\ndomain one.test {\nacme yes\n}\n")
     assert found.startswith("conf:3:6: error: the ACME client is not installed")
     assert 'pip install "gkore[acme]"' in found

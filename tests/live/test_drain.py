@@ -25,6 +25,7 @@ def pid(req):
     req.response(200, str(os.getpid()).encode())
 
 def hold(req):
+    kore.log(kore.LOG_NOTICE, "holding")
     while not os.path.exists("go"):
         time.sleep(0.01)
     req.response(200, b"held")
@@ -36,12 +37,28 @@ def grow(req):
     kept[-1][::4096] = b"x" * len(kept[-1][::4096])
     req.response(200, b"grown")
 
+async def job(req_path):
+    try:
+        kore.log(kore.LOG_NOTICE, f"{req_path} has begun")
+        while not os.path.exists("go"):
+            await kore.suspend(10)
+        kore.log(kore.LOG_NOTICE, f"{req_path} is done")
+    finally:
+        await kore.suspend(10)
+        kore.log(kore.LOG_NOTICE, f"{req_path} has ended")
+
+def task(req):
+    kore.task_create(job("the task"))
+    req.response(200, b"begun")
+
+kore.task_create(job("the early task"))
+
 def kore_worker_signal(number):
     kore.log(kore.LOG_NOTICE, f"signal {number}")
 """
 CONF = (
     "domain * {\n"
-    + "".join(f"    route /{name} {{\n        handler {name}\n    }}\n" for name in ("pid", "hold", "grow"))
+    + "".join(f"    route /{name} {{\n        handler {name}\n    }}\n" for name in ("pid", "hold", "grow", "task"))
     + "}\n"
 )
 
@@ -85,6 +102,50 @@ def test_what_does_not_end_is_cut_off_after_the_drain_time(server: Start) -> Non
     with begin(up, b"/hold"):
         until(lambda: busy(up), "the request has begun")
         assert up.stop() == 0
+
+
+def test_a_kept_connection_is_told_that_it_ends(server: Start) -> None:
+    up = server(CONF, app=APP, workers=1)
+    with begin(up, b"/pid") as client:
+        assert b"connection: close" not in client.recv(1000).lower()
+        client.sendall(b"GET /hold HTTP/1.1\r\nhost: x\r\n\r\n")
+        up.says("holding")
+        up.signal(signal.SIGTERM)
+        up.says("stopping")
+        (up.directory / "go").touch()
+        answer = b""
+        while piece := client.recv(1000):
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"\r\nconnection: close\r\n" in answer
+    assert up.ends() == 0
+
+
+def test_tasks_that_serving_has_made_are_waited_for(server: Start) -> None:
+    up = server(CONF, app=APP, workers=1)
+    up.get("/task")
+    up.says("the task has begun")
+    up.signal(signal.SIGTERM)
+    up.says("stopping")
+    (up.directory / "go").touch()
+    assert up.ends() == 0
+    assert "the task is done" in up.log()
+
+
+def test_tasks_that_do_not_end_are_ended_where_they_wait(server: Start) -> None:
+    up = server(f"worker_drain_time 1\n{CONF}", app=APP, workers=1)
+    up.get("/task")
+    up.says("the task has begun")
+    assert up.stop() == 0
+    assert "cutting off 0 connections and 1 task: worker_drain_time is over" in up.log()
+    assert "the task has ended" in up.log()
+
+
+def test_tasks_of_before_do_not_hold_a_stop_up(server: Start) -> None:
+    up = server(f"worker_drain_time 10000\n{CONF}", app=APP, workers=1)
+    up.says("the early task has begun")
+    assert up.stop() == 0
+    assert "the early task has ended" in up.log()
 
 
 def busy(up: Server) -> bool:

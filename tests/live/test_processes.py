@@ -282,6 +282,26 @@ def test_daemon(server: Start) -> None:
     assert not (up.directory / "server.pid").exists()
 
 
+def test_a_collection_in_a_worker_copies_nothing_of_the_parents(server: Start) -> None:
+    app = """
+import gc
+import kore
+
+ROWS = [[number] for number in range(400_000)]
+
+def private():
+    with open("/proc/self/smaps_rollup") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith("Private_"))
+
+def collect(req):
+    before = private()
+    gc.collect()
+    req.response(200, b"%d" % (private() - before))
+"""
+    up = server("domain * {\n    route /collect collect\n}\n", app=app, workers=1)
+    assert int(up.get("/collect").text) < 4_000  # KiB; the rows take 36,000
+
+
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
 @pytest.mark.parametrize("wish", [0, 1])
 def test_affinity(server: Start, wish: int) -> None:

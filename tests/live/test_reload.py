@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from server import DEADLINE, REPOSITORY, Server, until
 
+from gkore import remote
+from gkore.errors import StartError, Unanswered
+from gkore.remote import COMMANDS
 from gkore.testing.server import search_path
 
 Start = Callable[..., Server]
@@ -140,16 +146,18 @@ def test_addresses_come_and_go(server: Start) -> None:
     assert up.get("/version").text == "first"
 
 
-def test_broken_code_changes_nothing(server: Start) -> None:
+@pytest.mark.parametrize(("file", "text"), [("app.py", "\ndef broken(:\n"), ("kore.conf", "\nworkres 7\n")])
+def test_what_is_broken_changes_nothing(server: Start, file: str, text: str) -> None:
     up = server(CONF, app=APP, tracebacks=True)
     before = up.workers
-    good = (up.directory / "app.py").read_text()
-    (up.directory / "app.py").write_text(good + "\ndef broken(:\n")
+    good = (up.directory / file).read_text()
+    (up.directory / file).write_text(good + text)
     up.signal(signal.SIGHUP)
     up.says("reload failed, nothing has changed")
     assert up.workers == before
     assert up.get("/version").text == "first"
-    (up.directory / "app.py").write_text(good.replace("first", "mended"))
+    (up.directory / file).write_text(good)
+    (up.directory / "app.py").write_text(APP.replace("first", "mended"))
     reload(up, 2)
     assert up.get("/version").text == "mended"
 
@@ -254,6 +262,40 @@ def test_reload_waits_for_the_outcome(server: Start) -> None:
     assert "app.py does not import: SyntaxError" in done.stderr
 
 
+def test_reload_fails_when_the_new_workers_do_not_start(server: Start) -> None:
+    up = server(CONF, app=APP, tracebacks=True)
+    before = up.workers
+    (up.directory / "app.py").write_text(f"{APP}\ndef kore_worker_configure():\n    raise ValueError('on purpose')\n")
+    done = gkore(up, "reload")
+    assert done.returncode == 3
+    assert "ValueError: on purpose" in done.stderr
+    assert "before it was ready, 3 times in a row\ngiven up, the old workers serve on" in done.stderr
+    assert up.workers == before
+    (up.directory / "app.py").write_text(APP)
+    assert gkore(up, "reload").returncode == 0
+
+
+def test_reload_fails_when_the_new_workers_hang_at_their_start(server: Start) -> None:
+    up = server(f"worker_boot_time 1\n{CONF}", app=APP)
+    before = up.workers
+    (up.directory / "app.py").write_text(f"{APP}\ndef kore_worker_configure():\n    os.read(os.pipe()[0], 1)\n")
+    done = gkore(up, "reload")
+    assert done.returncode == 3
+    assert "was killed: it was not ready within 1 s (worker_boot_time), 3 times in a row\ngiven up" in done.stderr
+    assert re.search(r'File ".*app.py", line \d+ in kore_worker_configure', up.log())
+    assert up.workers == before
+
+
+def test_reload_says_what_failed_half_way(server: Start) -> None:
+    up = server(CONF, app=APP, tracebacks=True)
+    (up.directory / "app.py").write_text(f"{APP}\ndef kore_parent_configure(args):\n    raise ValueError('a')\n")
+    done = gkore(up, "reload")
+    assert done.returncode == 3
+    assert done.stderr.startswith(
+        "parent_configure raised ValueError('a'), its traceback is in the log\nreload failed half"
+    )
+
+
 def test_stop_waits_for_the_end(server: Start) -> None:
     up = server(CONF, app=APP)
     assert gkore(up, "stop").returncode == 0
@@ -261,6 +303,58 @@ def test_stop_waits_for_the_end(server: Start) -> None:
     done = gkore(up, "stop")
     assert done.returncode == 3
     assert "no gkore answers" in done.stderr
+
+
+def test_a_stopped_server_is_not_waited_for(server: Start) -> None:
+    up = server(CONF, app=APP, workers=1)
+    up.signal(signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor() as together:
+            every = list(together.map(lambda command: gkore(up, command), COMMANDS))
+    finally:
+        up.signal(signal.SIGCONT)
+    for done in every:
+        assert done.returncode == 3
+        assert done.stderr.endswith(f"kore.control is stopped: `kill -CONT {up.pid}` lets it go on\n")
+    until(lambda: up.ended, "the end, which one of them has asked for")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_server_that_hangs_is_not_waited_for(tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PATIENCE", 0.0)
+    monkeypatch.setattr(remote, "TURN", 0.1)
+    monkeypatch.setattr(remote, "SILENCE_MAX", {"reload": 0.5, "stop": 0.5})
+    path = str(tmp_path / "kore.control")
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(path)
+        deaf.listen(1)
+        with pytest.raises(Unanswered, match=f"(pid {os.getpid()}|others wait for it).*`kill -KILL` to its pid"):
+            remote.ask(path, command)
+
+
+def test_a_reload_is_waited_for_while_the_server_shows_life(server: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PATIENCE", 0.0)
+    monkeypatch.setattr(remote, "TURN", 0.05)
+    monkeypatch.setattr(remote, "SILENCE_MAX", {"reload": 30.0})
+    up = server(CONF, app=APP)
+    (up.directory / "app.py").write_text(f"import time\ntime.sleep(1)\n{APP}")
+    assert remote.ask(str(up.directory / "kore.control"), "reload")["text"] == f"ready: 2 workers, pid {up.pid}"
+
+
+def test_the_socket_is_found_from_elsewhere_through_includes_and_variables(
+    server: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SOCKET_NAME", "here.sock")
+    conf = tmp_path / "kore.conf"
+    conf.write_text("bind 127.0.0.1 0\ninclude more.conf\n")
+    (tmp_path / "more.conf").write_text("control $SOCKET_NAME\n")
+    up = server(conf)
+    assert not Path("here.sock").exists()
+    (up.directory / "here.sock").rename(tmp_path / "here.sock")
+    assert remote.ask(remote.path_of(str(conf), ""), "status")["pid"] == up.pid
+    monkeypatch.delenv("SOCKET_NAME")
+    with pytest.raises(StartError, match=r"more.conf:1.*SOCKET_NAME is not set, or say --control PATH"):
+        remote.path_of(str(conf), "")
 
 
 def test_the_control_socket_is_the_owners(server: Start) -> None:

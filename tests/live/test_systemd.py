@@ -60,6 +60,10 @@ def test_the_whole_life_is_told(server: Start, manager: socket.socket, tmp_path:
     up.signal(signal.SIGHUP)
     assert words(manager, "RELOADING")
     assert words(manager, "READY")["STATUS"].startswith("reload failed, nothing has changed")
+    (up.directory / "app.py").write_text(f"{APP}\ndef kore_worker_configure():\n    kore.fatal('on purpose')\n")
+    up.signal(signal.SIGHUP)
+    assert words(manager, "RELOADING")
+    assert words(manager, "READY")["STATUS"].startswith("given up, the old workers serve on")
     up.signal(signal.SIGTERM)
     assert words(manager, "STOPPING")
     assert int(words(manager, "EXTEND_TIMEOUT_USEC")["EXTEND_TIMEOUT_USEC"]) > 100_000_000

@@ -48,6 +48,16 @@ async def waits(req):
 def later(req):
     return waits(req)
 
+async def member(name):
+    await kore.suspend(1)
+    inner(name)
+
+async def gathers(req):
+    await kore.gather(member(req.query + " gathered"), member(req.query + " too"))
+    kore.task_create(member(req.query + " created"))
+    await kore.thread(inner, req.query + " on a thread")
+    req.response(200, b"")
+
 def fails(req):
     raise ValueError("on purpose")
 
@@ -58,7 +68,15 @@ def spans(req):
     found = [json.loads(span.to_json(indent=None)) for span in exporter.get_finished_spans()]
     req.response(200, json.dumps(found).encode())
 """
-ROUTES = ("/plain plain", "/waits waits", "/later later", "/fails fails", "^/missing/(.*)$ missing", "/spans spans")
+ROUTES = (
+    "/plain plain",
+    "/waits waits",
+    "/later later",
+    "/gathers gathers",
+    "/fails fails",
+    "^/missing/(.*)$ missing",
+    "/spans spans",
+)
 CONF = "otel yes\ndomain * {\n" + "".join(f"    route {route}\n" for route in ROUTES) + "}\n"
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -126,6 +144,22 @@ def test_requests_that_wait_at_once_keep_their_own_spans(server: Start, path: st
         parent = parents[one["parent_id"]]
         assert parent["attributes"]["url.query"] == name
         assert parent["end_time"] >= one["end_time"]
+
+
+def test_what_a_request_starts_belongs_to_its_trace(server: Start) -> None:
+    up = server(CONF, app=APP, workers=1)
+    headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+    up.get("/gathers?a", headers=headers)
+    up.get("/gathers?b")
+    names = [f"{query} {what}" for query in "ab" for what in ("gathered", "too", "created", "on a thread")]
+    until(lambda: spans(up).keys() >= set(names), "all spans")
+    every = json.loads(up.get("/spans").body)
+    requests = {one["context"]["span_id"]: one for one in every if one["name"] == "GET /gathers"}
+    for one in every:
+        if one["name"] in names:
+            request = requests[one["parent_id"]]
+            assert request["attributes"]["url.query"] == one["name"][0]
+            assert (one["context"]["trace_id"] == f"0x{TRACE}") == (one["name"][0] == "a")
 
 
 def test_without_the_package_it_is_said_where(tmp_path: Path) -> None:

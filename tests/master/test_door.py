@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from select import poll
 
 import pytest
@@ -26,8 +29,9 @@ def opened(doors: list[Door], newest: bool, answer: bytes = b"") -> Door:
             caller.answer(answer)
 
     door = Door(heard, Policy(callers=2, asked=100, newest=newest))
-    door.sock = socket.create_server(("127.0.0.1", 0))
-    door.sock.setblocking(False)
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.setblocking(False)
+    door.open(sock)
     doors.append(door)
     return door
 
@@ -107,3 +111,41 @@ def test_who_waits_is_handed_on(doors: list[Door]) -> None:
         heir.inherit(entry)
         heir.callers[0].answer(b"done")
         assert waiting.recv(10) == b"done"
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_without_descriptors_one_caller_is_heard_and_the_others_wait(
+    doors: list[Door], capfd: pytest.CaptureFixture[str]
+) -> None:
+    door = opened(doors, newest=False, answer=b"yes")
+    assert door.sock is not None
+    with socket.socket() as first, socket.socket() as second:
+        for client in (first, second):
+            client.connect(door.sock.getsockname())
+        with no_descriptor_left():
+            turn(door)  # the reserve's
+            assert len(door.callers) == 1
+            turn(door)  # who waits would wake the loop on every turn
+            assert list(door.sources()) == door.callers
+            first.sendall(b"?\n")
+            turn(door)
+            assert first.recv(10) == b"yes"
+            while door not in door.sources():
+                turn(door, 100)
+            turn(door)  # the reserve's again
+            second.sendall(b"?\n")
+            turn(door)
+            assert second.recv(10) == b"yes"
+    assert capfd.readouterr().err.count("too many open files") == 1
+    assert not doors[0].callers

@@ -31,6 +31,7 @@ DEFAULTS = {
     "worker_death_policy": "restart",
     "worker_set_affinity": False,
     "worker_rlimit_nofiles": 768,
+    "worker_boot_time": 300,
     "worker_drain_time": 5,
     "worker_no_accept": [],
     "socket_backlog": 512,

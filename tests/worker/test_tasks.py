@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextvars import ContextVar
 from typing import Any
 
 import gevent
@@ -278,3 +279,34 @@ def test_corotrace_tells_runs_waits_and_ends(complete: Complete, monkeypatch: py
 
 async def _quiet() -> None:
     await kore.suspend(1)
+
+
+def test_coroutines_have_their_makers_context_variables_and_keep_their_own(complete: Complete) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="nobody's")
+    heard: list[str] = []
+
+    async def member(name: str) -> str:
+        before = variable.get()
+        variable.set(name)
+        await kore.suspend(1)
+        return f"{variable.get()} of {before}"
+
+    async def task() -> None:
+        heard.append(await member("task"))
+
+    async def asked() -> str:
+        return variable.get()
+
+    async def main() -> list[str]:
+        variable.set("main")
+        kore.task_create(task())
+        outside = await kore.thread(variable.get), await kore.aio(asked())
+        return [*await kore.gather(member("a"), member("b"), concurrency=1), *outside, variable.get()]
+
+    assert complete(main()) == ["a of main", "b of main", "main", "main", "main"]
+    assert heard == ["task of main"]
+
+    async def stranger() -> str:
+        return variable.get()
+
+    assert complete(stranger()) == "nobody's"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextvars import ContextVar
 from time import monotonic
 from typing import Any
 
@@ -137,3 +138,22 @@ def test_misuse(monkeypatch: pytest.MonkeyPatch) -> None:
         kore.timer(None, 1, 0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="negative"):
         kore.timer(print, -1, 0)
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_call_sees_nobodys_context_variables(complete: Complete) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="nobody's")
+    heard = []
+
+    def due() -> None:
+        heard.append(variable.get())
+        variable.set("the last call's")
+
+    async def main() -> None:
+        variable.set("main's")
+        timer = kore.timer(due, 1)
+        await until(lambda: len(heard) > 3)
+        timer.close()
+
+    complete(main())
+    assert set(heard) == {"nobody's"}
