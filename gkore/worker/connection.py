@@ -162,6 +162,7 @@ class Connection(Ending):
             if len(batch) > 1:
                 self.cork()
             for request in batch:
+                task.gr_context = None  # context variables are a request's own, and tasks serve many (30 ns)
                 request.connection = self
                 try:
                     action = request.action or self._route(request)

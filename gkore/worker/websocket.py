@@ -183,6 +183,7 @@ class Websocket(Outbox):
         """Run the callback for each message that waits, in order, and the farewell when the client is gone."""
         message = self.callbacks.message
         connection = self.connection
+        getcurrent().gr_context = None  # context variables of whom this task served before
         try:
             while self.pending and not self.deaf:
                 batch, self.pending = self.pending, []

@@ -11,8 +11,22 @@ from server import Server
 from server import server as server_of
 
 APP = """
+import contextvars
 import json
 import kore
+
+who = contextvars.ContextVar("who", default="nobody")
+
+def remembers(req):
+    before = who.get()
+    who.set("somebody")
+    req.response(200, before)
+
+async def remembers_later(req):
+    before = who.get()
+    who.set("somebody")
+    await kore.suspend(1)
+    req.response(200, before if who.get() == "somebody" else "lost")
 
 class Shop:
     def open(self, req):
@@ -110,6 +124,8 @@ domain * {
     static /stranger awaits_a_stranger
     static /tells tells
     static /adds adds
+    static /remembers remembers
+    static /remembers-later remembers_later
 }
 """
 
@@ -162,6 +178,18 @@ def test_outcome_leaves_worker_and_connection_alive(up: Server, path: str, statu
         assert client.ask(path) == (status, body)
         assert client.ask("/shop") == (200, b"open")
     assert up.workers == before
+
+
+@pytest.mark.parametrize("path", ["/remembers", "/remembers-later"])
+def test_context_variables_are_a_requests_own(up: Server, path: str) -> None:
+    request = f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", up.port), timeout=20) as sock:
+            sock.sendall(request * 4)  # served by one task, one behind the other
+            answers = b""
+            while answers.count(b"HTTP/1.1 200") < 4 or answers[-4:] == b"\r\n\r\n":
+                answers += sock.recv(65536)
+        assert answers.count(b"nobody") == 4, answers
 
 
 def test_a_header_is_replaced_by_its_name_and_cookies_add_up(up: Server) -> None:
