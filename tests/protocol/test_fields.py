@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import itemgetter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gkore.errors import ProtocolError
 from gkore.protocol import fields as memory
 from gkore.protocol.fields import Fields, keep, kept
 from gkore.protocol.head import Head
+from gkore.protocol.line import known as lines
 from gkore.protocol.request import Limits, RequestParser
 
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
     """Each test begins with nothing remembered, and leaves nothing."""
-    tables = (memory._kept, memory._crumbless, memory._met, memory._rows)
-    for table in tables:
-        table.clear()
+    forget()
     yield
-    for table in tables:
-        table.clear()
+    forget()
 
 
 def block(number: int) -> bytes:
@@ -148,3 +149,65 @@ def test_a_chunk_of_three_bytes_is_the_beginning_of_a_head() -> None:
     for piece in (b"GET", b" / HTTP/1.1\r\n" + block(1)):
         parser.feed(piece)
     assert [head.line.path for head in parser.complete] == ["/"]
+
+
+ROWS = [
+    b"Cookie: a=1",
+    b"Cookie:  a=2; b ",
+    b"cookie: a=3",
+    b"Cookie: ",
+    b"X-Cookie: Cookie: a=4",
+    b"Accept: */*",
+    b"accept:*/*",
+    b"Connection: close",
+    b"Connection: keep-alive",
+    b"Content-Length: 0",
+    b"Upgrade: websocket",
+]
+TARGETS = [b"/", b"/?a=1", b"/?", b"/a?b?c", b"http://b.test?x", b"*?x", b"/a#b", b"/a?b#c"]
+asked = st.builds(
+    lambda target, rows, host, version: (
+        b"GET %b HTTP/%b\r\n%b%b\r\n" % (target, version, host, b"".join(row + b"\r\n" for row in rows))
+    ),
+    st.sampled_from(TARGETS),
+    st.lists(st.sampled_from(ROWS), max_size=4),
+    st.sampled_from([b"Host: a.test\r\n", b"Host: b.test\r\n", b""]),
+    st.sampled_from([b"1.1", b"1.0"]),
+)
+
+
+def forget() -> None:
+    for table in (memory._kept, memory._crumbless, memory._met, memory._rows, lines):
+        table.clear()
+
+
+def reading(data: bytes) -> object:
+    """What a new parser makes of ``data``."""
+    parser = RequestParser(Limits(), Head)
+    try:
+        parser.feed(data)
+    except ProtocolError as refusal:
+        return refusal.status
+    return [said(head) for head in parser.complete]
+
+
+def said(head: Head) -> tuple[object, ...]:
+    line, fields = head.line, head.fields
+    # RFC 9110 5.3: the order of fields with different names is not significant.
+    ordered = sorted(fields, key=itemgetter(0))
+    about = (line.target, line.query, line.authority, head.keep_alive, head.upgrade, head.content)
+    return (*about, fields.host, fields.closes, fields.keeps, fields.count, ordered)
+
+
+@settings(max_examples=300)
+@given(st.lists(asked, min_size=2, max_size=6), st.booleans())
+def test_what_is_remembered_changes_no_request(requests: list[bytes], pipelined: bool) -> None:
+    plain = []
+    for data in requests:
+        forget()
+        plain.append(reading(data))
+    forget()
+    for _ in range(4):  # read, met, kept, known
+        assert [reading(data) for data in requests] == plain
+    if pipelined and all(isinstance(one, list) and one[0][3] for one in plain):
+        assert reading(b"".join(requests)) == [head for one in plain for head in one]
