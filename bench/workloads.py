@@ -113,7 +113,7 @@ UPLOAD = (
 STATIC = {"1k.txt": b"x" * 1024, "1m.txt": b"x" * 1048576}
 """The files that every server finds below static/ in its directory."""
 
-ECHO_GOALS = (Goal("uvicorn", 0.65), Goal("kore-c", 1.0))
+ECHO_GOALS = (Goal("uvicorn", 0.65), Goal("kore", 1.0))
 HELLO_GOALS = (
     Goal("uvicorn", 0.6),
     Goal("granian", 0.7),
