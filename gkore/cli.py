@@ -190,9 +190,11 @@ def run(words: list[str], order: Order) -> int:
     if order.flags & {"d", "t", "print-config"}:
         raise UsageError("run: it stays in the terminal and serves: no -d, --check or --print-config")
     from gkore.develop import running
+    from gkore.develop.standin import whereabouts
 
     def become(told: list[str], relief: Relief) -> int:
         sys.argv[1:] = ["--dev", *told]
+        relief.whereabouts = lambda: whereabouts(order.conf, order.binds)
         return guarded(lambda: serve(parse(sys.argv[1:]), relief), relief.refuse)
 
     return running.run(words, order.conf or order.script, become)

@@ -69,6 +69,7 @@ def run(application: Application, run_worker: RunWorker, image: Image | None = N
     image = image or Image()
     launch = Launch(application, image.heritage)
     launch.deputy = image.relief is not None and image.heritage is not None
+    launch.first = image.relief.first if image.relief is not None else image.heritage is None
     try:
         fleet = launch.start(run_worker)
     except StartError as failure:
@@ -226,19 +227,21 @@ class Loop:
                 sources[descriptor].act(events)
 
     def _announce(self) -> None:
-        first = not self.fleet.started and self.image.heritage is None
+        relief = self.image.relief
+        first = relief.first if relief is not None else not self.fleet.started and self.image.heritage is None
         self.fleet.started = True
         count = self.fleet.wanted
         text = f"ready: {count} worker{'s' if count != 1 else ''}, pid {os.getpid()}"
         log.notice(text)
         if first:
-            greet(self.launch.urls(), count, self.image.relief is not None)
+            greet(self.launch.urls(), count, relief is not None)
         notify.ready(text)
         self.launch.daemon.report(Exit.OK)
         self.control.answer(0, text)
-        if self.image.relief is not None:
+        if relief is not None:
+            relief.first = False
             self.launch.take_office()
-            self.image.relief.ready()
+            relief.ready(self.launch.urls())
 
     def _listen_to(self, relief: Relief) -> None:
         """With ``gkore run``: what its warm process may ask for."""

@@ -135,7 +135,7 @@ class Worker:
         traps.begin(self._tell)
         if self.application.settings.deployment in ("dev", "development"):
             failures.show = errorpage.answer
-            self.refusal = Refusal(self.services, self.application.refused)
+            self.refusal = Refusal(self.services, self.application)
             self.bus.receivers[Kind.REFUSED] = self.refusal.heard
         settings = self.application.settings
         landlock.confine(self.application)
