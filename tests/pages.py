@@ -26,7 +26,7 @@ from ports import free_port
 
 ROOT = Path(__file__).parents[1]
 DEADLINE = 60.0
-SHORT = ("--check", "-t", "-h", "--help", "-v", "--version", "--print-config", "create", "routes", "openapi")
+SHORT = ("--check", "-t", "-h", "--help", "-v", "--version", "--print-config", "create", "routes", "openapi", "man")
 SHORT += ("reload", "stop", "status", "dump", "bench")
 """Words that make gkore answer and end."""
 PROXIES = ("nginx", "haproxy")

@@ -202,6 +202,7 @@ def test_bash_completes_options_commands_and_directives(tmp_path: Path) -> None:
     assert "reload" in complete("gkore", "re")
     assert complete("gkore", "--help", "http_body_m") == ["http_body_max"]
     assert complete("gkore", "create", "x", "--style", "p") == ["package"]
+    assert complete("gkore", "man", "") == ["gkore", "kore.conf"]
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
