@@ -13,6 +13,8 @@ from posix import close  # not os.close: see log
 
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 STDOUT = "-"
+STAYS = "the old file is written on; mend that, and send SIGUSR1 again"
+"""What becomes of a log that can't be opened again."""
 
 _open: dict[str, LogFile] = {}
 

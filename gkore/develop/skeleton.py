@@ -90,7 +90,7 @@ def create(name: str, style: str = "conf") -> list[str]:
     if not package.isidentifier():
         raise UsageError(f"{name} is no name for a project: letters, digits, - and _")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{name} exists already and is not empty")
+        raise UsageError(f"{name} exists already and is not empty: take another name")
     written = files(style, package)
     for path, text in written.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)

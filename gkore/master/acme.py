@@ -216,7 +216,7 @@ class Acme:
             self.certificates.stand(domain, float(said["due"]), int(said["failures"]), text)
 
     def garbled(self, failure: Exception) -> None:
-        log.error(f"the acme process says what makes no sense ({failure!r}): killed")
+        log.error(f"the acme process is killed and started again: what it sent is no message ({failure!r})")
         self.signal(signal.SIGKILL)
         if self._line is not None:
             self._line.open = False
@@ -287,6 +287,6 @@ def become(descriptors: list[int]) -> NoReturn:
         # -P: the directory that the server runs in may hold an acme.py of the user's
         execve(sys.executable, [sys.executable, "-P", "-m", "gkore.acme", *map(str, descriptors)], environment)
     except OSError as failure:
-        log.error(f"the acme process can't be started, {sys.executable}: {failure.strerror}")
+        log.error(f"the acme process can't be started: {sys.executable}: {failure.strerror}")
     finally:
         os._exit(127)

@@ -143,7 +143,7 @@ class Keymgr:
 
     def _abandon(self) -> None:
         if self._strangers and not self._old:
-            log.error("the key manager of the old workers has ended, and this conf has none: reload")
+            log.error("the older workers' key manager has ended, and this conf has none: their TLS handshakes fail")
             for sock in self._strangers:
                 sock.close()
             self._strangers.clear()

@@ -26,6 +26,7 @@ from gkore import log
 from gkore.conf.certificates import speaks_tls, take
 from gkore.conf.loading import user_traceback
 from gkore.errors import StartError
+from gkore.logfile import STAYS
 from gkore.protocol.bus import Envelope, Kind, reason
 from gkore.protocol.counters import BEAT_TIME, Cell, Stage
 from gkore.protocol.slot import Exit
@@ -222,7 +223,7 @@ class Worker:
                 try:
                     log.log.open(log.log.path)
                 except OSError as failure:
-                    log.error(f"logfile {log.log.path} can't be opened: {failure.strerror}; the old file is written on")
+                    log.error(f"logfile {log.log.path} can't be opened again: {failure.strerror}; {STAYS}")
                 stacks.watch_crashes()
         elif self.told:
             log.notice("told to stop again: leaving at once")

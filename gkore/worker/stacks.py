@@ -58,7 +58,10 @@ def blocked(seconds: float, frame: FrameType | None) -> None:
 def dump() -> None:
     """Log every living greenlet, what it waits for, and where."""
     found = list(living())
-    log.notice(f"{len(found)} greenlets" + (f", of which the first {TASKS_MAX}:" if len(found) > TASKS_MAX else ":"))
+    first = f", of which the first {TASKS_MAX}:" if len(found) > TASKS_MAX else ":"
+    log.notice(
+        f"{len(found)} greenlet{'' if len(found) == 1 else 's'}{first}" if found else "no handler or task is running"
+    )
     for one in found[:TASKS_MAX]:
         waits = getattr(one, "waits_for", None)
         log.notice(f"{name_of(one)}{f' waits for {waits}' if waits is not None else ''}:\n{stack(one.gr_frame)}")
