@@ -10,7 +10,9 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
+from select import POLLIN, poll
 from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import Any
 
@@ -19,6 +21,8 @@ from gkore.errors import StartError, UsageError
 from gkore.master.control import beside
 
 COMMANDS = ("reload", "stop", "status", "dump")
+LONG = ("reload", "stop")
+"""Commands that may take until the last request is answered."""
 HEAD = (
     f"{'WORKER':>6} {'PID':>8} {'STATE':<9} {'AGE':>8} {'REQ/S':>8} {'REQUESTS':>11} "
     f"{'CONNS':>6} {'WS':>6} {'TASKS':>6} {'RSS':>8} {'LAG':>7} {'BLOCKED':>7}"
@@ -48,12 +52,34 @@ def ask(path: str, command: str) -> dict[str, Any]:
             sock.sendall(command.encode() + b"\n")
         except OSError as failure:
             raise StartError(f"no gkore answers at {path}: {failure.strerror} (--control PATH, or -c CONF)") from None
+        if command in LONG and sys.stderr.isatty():
+            show_progress(sock, path)
         try:
             with sock.makefile("r", encoding="utf-8") as answers:
                 line = answers.readline()
         except ConnectionError:
             line = ""
     return json.loads(line) if line else {}
+
+
+def show_progress(sock: socket, path: str) -> None:
+    """Until there is an answer, say on the terminal every second how far it is."""
+    waiter = poll()
+    waiter.register(sock, POLLIN)
+    said = False
+    while not waiter.poll(1000):
+        try:
+            found = ask(path, "status")
+        except StartError:  # it accepts nobody any more: it is about to end
+            continue
+        states = Counter(worker["state"] for worker in found.get("workers", ()))
+        connections = sum(worker["connections"] for worker in found.get("workers", ()))
+        text = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        sys.stderr.write(f"\r\033[Kworkers: {text or 'none'}; {connections} connections")
+        sys.stderr.flush()
+        said = True
+    if said:
+        sys.stderr.write("\r\033[K")
 
 
 def perform(words: Sequence[str], conf: str, control: str, watch: bool, as_json: bool) -> int:

@@ -117,7 +117,8 @@ class Fleet:
         self.status = status
         notify.stopping(f"{why}: finishing requests")
         notify.extend(self.drain_time + TEARDOWN_TIME + EXTENSION)
-        log.notice(f"{why}: stopping, {len(self.children)} workers have {self.drain_time:g} s to finish their requests")
+        who = f"{len(self.children)} workers have" if len(self.children) != 1 else "1 worker has"
+        log.notice(f"{why}: stopping, {who} {self.drain_time:g} s to finish requests")
         for child in self.children.values():
             self._drain(child, reason)
         self.listeners.close()

@@ -34,6 +34,7 @@ from gkore.master.launch import Launch
 from gkore.master.listeners import Listeners
 from gkore.master.metrics import Metrics
 from gkore.master.privileges import Privileges
+from gkore.master.progress import Progress
 from gkore.master.reload import Reload
 from gkore.master.renewal import Renewal
 from gkore.master.status import census
@@ -132,6 +133,7 @@ class Loop:
         self.control.commands = {"reload": self._asked_reload, "stop": self._asked_stop, "status": self._asked_status}
         self.control.commands["dump"] = self._asked_dump
         self.renewal = Renewal(fleet)
+        self.progress = Progress(fleet)
         launch.acme.take_up = self.renewal.begin
         fleet.nursery.private = self._private
         self.actions: dict[signal.Signals, Callable[[signal.Signals], object]] = {
@@ -162,6 +164,7 @@ class Loop:
         announced = self.fleet.held
         while self.fleet.status is None or self.fleet.children:
             self.fleet.tick()
+            self.progress.tick(monotonic())
             self.watchdog.look(self.fleet.children.values(), self.fleet.nursery.counters)
             if not self.watchdog.stuck(self.fleet.children.values(), self.fleet.nursery.counters):
                 self.keepalive.beat()
