@@ -75,6 +75,30 @@ def test_whatever_is_wrong_is_on_the_page(conf: str, app: str, said: str, tmp_pa
         assert said in opened(run)[1]
 
 
+def test_the_address_of_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP.format(text="x").replace('port="0"', 'port="1"') + "1 +\n")
+    with running(tmp_path, "--bind", "127.0.0.1:0", "app.py") as run:
+        shown(run)
+        assert not run.url.endswith(":1")
+        assert "SyntaxError" in opened(run)[1]
+        (tmp_path / "app.py").write_text(APP.format(text="mended"))
+        until(lambda: run.get("/") == (200, "mended"), run.log)
+
+
+def test_the_address_of_a_packages_conf(tmp_path: Path) -> None:
+    package = tmp_path / "shop"
+    package.mkdir()
+    (package / "kore.conf").write_text("bind 127.0.0.1 0\ndomain * {\n    route / page\n}\n")
+    (package / "__init__.py").write_text("from shop.handlers import page\n")
+    (package / "handlers.py").write_text(PAGE + "1 +\n")
+    with running(tmp_path, "shop") as run:
+        shown(run)
+        page = opened(run)[1]
+        assert f"{package}/handlers.py:3 </h2>" in page
+        (package / "handlers.py").write_text(PAGE)
+        until(lambda: run.get("/") == (200, "old"), run.log)
+
+
 def test_an_address_that_comes_with_the_mend_of_another_mistake(tmp_path: Path) -> None:
     conf = tmp_path / "kore.conf"
     conf.write_text(CONF.replace("bind 127.0.0.1 0", "bind 127.0.0.1 http"))
