@@ -238,7 +238,7 @@ class Run:
         elif status == Exit.USAGE and self.serving is None:
             self.status = status
         else:
-            say("nothing is served yet: mend what is said above, and it is tried again; Ctrl-C stops")
+            say("nothing is served yet: mend what is said above; it is tried again when a file changes; Ctrl-C stops")
             self.servers = one.servers or self.servers
             if self.servers and not self.again:
                 self.next = self.beget(partial(stand_in, why, self.servers))
