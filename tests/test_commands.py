@@ -139,6 +139,8 @@ def test_openapi_says_what_the_routes_say(project: Path) -> None:
     document = json.loads(done.stdout)
     assert document["openapi"] == "3.1.0"
     assert document["info"]["title"] == "example.com"
+    (project / "kore.conf").write_text(CONF.replace("domain example.com", "domain *"))
+    assert json.loads(run("openapi", cwd=project).stdout)["info"]["title"] == "app", "its handlers are of app.py"
     assert document["x-gkore-left-out"] == ["^/any.*thing"]
     assert list(document["paths"]) == ["/list", "/user/{user}/post/{number}"]
     listing = document["paths"]["/list"]
