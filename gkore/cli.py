@@ -39,6 +39,7 @@ usage: gkore [options] -c kore.conf
        gkore create NAME [--style conf|app|package]       a new project that runs and has a test
        gkore routes|openapi [-c kore.conf | app.py]       what is served, as a table or as OpenAPI 3.1
        gkore reload|stop|status|dump [-c kore.conf | --control PATH] [--watch] [--json]
+       gkore completion bash|zsh; gkore man gkore|kore.conf
 
   -c, --conf FILE       read this conf
   -t, --check           only check conf and application: 0 fine, 3 not
@@ -48,8 +49,7 @@ usage: gkore [options] -c kore.conf
       --control PATH    where the running server's control socket is
   -d, --daemonize       leave the terminal
   -f, --foreground      stay in it (the default, whatever `deployment` says)
-  -n, --no-chroot       don't chroot
-  -r, --no-runas        don't change the user
+  -n, --no-chroot, -r, --no-runas        don't chroot, don't change the user
   -q, --quiet           log errors only
       --dev             as `deployment dev`: no chroot, no runas, tracebacks in the browser
   -v, --version         print versions
@@ -190,9 +190,11 @@ def run(words: list[str], order: Order) -> int:
     if order.flags & {"d", "t", "print-config"}:
         raise UsageError("run: it stays in the terminal and serves: no -d, --check or --print-config")
     from gkore.develop import running
+    from gkore.develop.standin import whereabouts
 
     def become(told: list[str], relief: Relief) -> int:
         sys.argv[1:] = ["--dev", *told]
+        relief.whereabouts = lambda: whereabouts(order.conf, order.binds)
         return guarded(lambda: serve(parse(sys.argv[1:]), relief), relief.refuse)
 
     return running.run(words, order.conf or order.script, become)

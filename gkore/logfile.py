@@ -15,6 +15,8 @@ from gkore.log import in_one_piece
 
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 STDOUT = "-"
+STAYS = "the old file is written on; mend that, and send SIGUSR1 again"
+"""What becomes of a log that can't be opened again."""
 
 _open: dict[str, LogFile] = {}
 

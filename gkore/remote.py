@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from socket import AF_UNIX, SO_PEERCRED, SOCK_STREAM, SOL_SOCKET, socket
@@ -32,6 +33,10 @@ SILENCE_MAX = {"reload": 130.0, "stop": 30.0}
 """Seconds while an application may be imported, or its last hooks run: nothing is answered then."""
 HANGS = "it imports its application or hangs; its log may tell, and `kill -KILL` to its pid ends it, workers too"
 COMMANDS = ("reload", "stop", "status", "dump")
+LONG = ("reload", "stop")
+"""Commands that may take until the last request is answered."""
+CLEAR = "\r\033[K"
+"""Back to the beginning of a terminal's line, which is emptied."""
 HEAD = (
     f"{'WORKER':>6} {'PID':>8} {'STATE':<9} {'AGE':>8} {'REQ/S':>8} {'REQUESTS':>11} "
     f"{'CONNS':>6} {'WS':>6} {'TASKS':>6} {'RSS':>8} {'PRIVATE':>8} {'LAG':>7} {'BLOCKED':>7}"
@@ -87,18 +92,36 @@ def ask(path: str, command: str) -> dict[str, Any]:
             raise StartError(f"no gkore answers at {path}: {failure.strerror} (--control PATH, or -c CONF)") from None
         pid = unpack("3i", sock.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))[0]
         heard = time.monotonic()
+        shown = command in LONG and sys.stderr.isatty()
         while not said.endswith(b"\n"):
             try:
                 piece = sock.recv(65536)
             except TimeoutError:
                 heard = _heard(path, command, pid, heard)
+                if shown:
+                    _show_progress(path)
                 continue
             except ConnectionError:
                 break
             if not piece:
                 break
             said += piece
+    if shown:
+        sys.stderr.write(CLEAR)
     return json.loads(said) if said.endswith(b"\n") else {}
+
+
+def _show_progress(path: str) -> None:
+    """Say on the terminal how far a stop or a reload is."""
+    try:
+        found = ask(path, "status")
+    except StartError:  # it accepts nobody any more: it is about to end
+        return
+    states = Counter(worker["state"] for worker in found.get("workers", ()))
+    connections = sum(worker["connections"] for worker in found.get("workers", ()))
+    text = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    sys.stderr.write(f"{CLEAR}workers: {text or 'none'}; {counted(connections, 'connection')}")
+    sys.stderr.flush()
 
 
 def _heard(path: str, command: str, pid: int, before: float) -> float:

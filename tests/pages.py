@@ -26,7 +26,7 @@ from ports import free_port
 
 ROOT = Path(__file__).parents[1]
 DEADLINE = 60.0
-SHORT = ("--check", "-t", "-h", "--help", "-v", "--version", "--print-config", "create", "routes", "openapi")
+SHORT = ("--check", "-t", "-h", "--help", "-v", "--version", "--print-config", "create", "routes", "openapi", "man")
 SHORT += ("reload", "stop", "status", "dump", "bench")
 """Words that make gkore answer and end."""
 PROXIES = ("nginx", "haproxy")
@@ -35,7 +35,7 @@ TOOLS = ("py-spy", "perf", "wrk", "openssl")
 """Programs that a machine may lack: what a page does with them is left out there."""
 INSTALL = re.compile(r"(pip|git|docker|podman|systemctl|journalctl|sudo|apt|cd) ")
 """Commands that are for the reader's machine, not for a test's."""
-QUOTED = {"nginx", "ini", "haproxy", "dockerfile", "yaml", "html", "text", "javascript", "toml"}
+QUOTED = {"c", "nginx", "ini", "haproxy", "dockerfile", "yaml", "html", "text", "javascript", "toml"}
 """Languages of files for other programs: shown, not run here."""
 CHANGING = (
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} UTC"), "TIME"),

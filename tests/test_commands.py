@@ -139,6 +139,8 @@ def test_openapi_says_what_the_routes_say(project: Path) -> None:
     document = json.loads(done.stdout)
     assert document["openapi"] == "3.1.0"
     assert document["info"]["title"] == "example.com"
+    (project / "kore.conf").write_text(CONF.replace("domain example.com", "domain *"))
+    assert json.loads(run("openapi", cwd=project).stdout)["info"]["title"] == "app", "its handlers are of app.py"
     assert document["x-gkore-left-out"] == ["^/any.*thing"]
     assert list(document["paths"]) == ["/list", "/user/{user}/post/{number}"]
     listing = document["paths"]["/list"]
@@ -202,6 +204,7 @@ def test_bash_completes_options_commands_and_directives(tmp_path: Path) -> None:
     assert "reload" in complete("gkore", "re")
     assert complete("gkore", "--help", "http_body_m") == ["http_body_max"]
     assert complete("gkore", "create", "x", "--style", "p") == ["package"]
+    assert complete("gkore", "man", "") == ["gkore", "kore.conf"]
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")

@@ -163,7 +163,7 @@ def test_cluster(start: Start, tmp_path: Path) -> None:
 
 
 def test_docker_conf(start: Start) -> None:
-    up = start("docker/kore.conf", arguments=["--no-runas"])  # its user is made by the Dockerfile
+    up = start("docker/kore.conf", arguments=["--no-runas"])  # not everybody who runs tests is root
     assert up.get("/").text.startswith("hello from process ")
     files = re.search(r"COPY (.*) \./", (EXAMPLES / "docker/Dockerfile").read_text())
     assert files is not None

@@ -176,7 +176,10 @@ def test_hooks_of_parent_and_worker_run(tmp_path: Path) -> None:
     assert said == ["up", "down", "over"]
 
 
-def test_the_fixtures_in_a_project_of_their_own(pytester: pytest.Pytester, script: Path) -> None:
+@pytest.mark.parametrize("way", ["alone", "xdist", "pytest-gevent"])
+def test_the_fixtures_in_a_project_of_their_own(way: str, pytester: pytest.Pytester, script: Path) -> None:
+    if way == "xdist":
+        pytest.importorskip("xdist", reason="pytest-xdist is not installed (pip install gkore[test])")
     (pytester.path / "app.py").write_text(script.read_text())
     (pytester.path / "leaky.py").write_text(
         "import kore\nkept = []\n@kore.route('/')\ndef page(req):\n kept.append(open('/dev/null'))\n"
@@ -184,7 +187,7 @@ def test_the_fixtures_in_a_project_of_their_own(pytester: pytest.Pytester, scrip
     )
     pytester.makepyfile(
         """
-        import pytest
+        import sys
         from pathlib import Path
 
         APP = Path(__file__).parent / "app.py"
@@ -206,8 +209,17 @@ def test_the_fixtures_in_a_project_of_their_own(pytester: pytest.Pytester, scrip
 
         def test_in_process(gkore_client):
             assert gkore_client(APP).get("/wait").text == "waited"
+
+        def test_a_leak_fails(monkeypatch, gkore_server):
+            up = gkore_server(APP.with_name("leaky.py"), leaks=True, workers=1)
+            up.get("/")
+            monkeypatch.setattr(sys.modules["gkore.testing.server"], "DEADLINE", 1.0)  # for them to be closed
         """
     )
-    result = pytester.runpytest_subprocess(*plugin(), "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=4, errors=1)
-    result.stdout.fnmatch_lines(["*ERROR*test_a_traceback_fails*"])
+    words = [*plugin(), "-p", "no:cacheprovider", *(["-n", "2"] if way == "xdist" else [])]
+    if way == "pytest-gevent":
+        result = pytester.run(sys.executable, "-m", "pytest_gevent", *words)
+    else:
+        result = pytester.runpytest_subprocess(*words)
+    result.assert_outcomes(passed=5, errors=2)
+    result.stdout.fnmatch_lines_random(["*ERROR*test_a_traceback_fails*", "*ERROR*test_a_leak_fails*"])

@@ -1,4 +1,4 @@
-"""The examples are right in the eyes of both type checkers, as an editor shows them: through kore-stubs."""
+"""Examples, and what ``gkore create`` writes, are right for type checkers, as editors show it: through kore-stubs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from gkore.develop.skeleton import create
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,7 +42,14 @@ def test_mypy_is_content_with_the_examples(tmp_path: Path) -> None:
         "[mypy]\nstrict = True\nignore_missing_imports = True\nfollow_imports = silent\n"
     )
     options = ["--config-file", str(tmp_path / "mypy.ini"), "--explicit-package-bases", "--namespace-packages"]
+    made = []
+    for style, file in (("conf", "app.py"), ("app", "app.py"), ("package", "made_package/handlers.py")):
+        create(str(tmp_path / f"made_{style}"), style)
+        made.append(str(tmp_path / f"made_{style}" / file))
     folders = [str(folder.relative_to(ROOT)) for folder in examples()]
+    for one in made:
+        done = run("mypy", *options[:2], "--cache-dir", str(tmp_path / "cache"), one)
+        assert done.returncode == 0, done.stdout + done.stderr
     done = run("mypy", *options, "--cache-dir", str(tmp_path / "cache"), *folders)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Success" in done.stdout

@@ -100,7 +100,7 @@ class Line:
             while self._read():
                 pass
         except (OSError, ProtocolError) as failure:
-            log.error(f"the line to the master: {failure}")
+            log.error(f"the line to the master is broken ({failure}): this process ends, the master starts another")
         os._exit(0)
 
     def _read(self) -> bool:
@@ -162,7 +162,7 @@ class Office:
                 record.tries.append(time.time())
             self._failed(name, refusal.code, str(refusal))
         except Exception as failure:  # of the libraries or ours: never a process that dies and asks again
-            log.exception(f"{name}: the order failed by a fault of the program:", failure)
+            log.exception(f"{name}: the order failed by a fault of the program, please report it:", failure)
             record.tries.append(time.time())
             self._failed(name, "fault", repr(failure))
         else:

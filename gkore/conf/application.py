@@ -68,6 +68,8 @@ class Application:
         self.no_chroot = self.no_runas = self.daemonize = self.foreground = False
         self.refused = ""
         """Why newer code than this is not served: browsers are shown it, with ``deployment dev``."""
+        self.stands_in = False
+        """There is no code yet that could be served: nobody but clients on this machine is told why."""
         self.promises: list[Promise] = []
         self.sources: dict[str, list[str]] = {}
         """The lines of every conf read, for mistakes that only the whole site shows."""

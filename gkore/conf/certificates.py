@@ -140,7 +140,7 @@ def _certificate(path: str) -> None:
 
 
 def _no_password() -> str:
-    raise ValueError("the key is encrypted; gkore can't ask for its password")
+    raise ValueError("the key is encrypted, and nobody is there to type its password: openssl pkey -in KEY -out PLAIN")
 
 
 def _try(what: str, function: Any, *arguments: Any) -> None:

@@ -15,6 +15,7 @@ _gkore() {{
         --help) COMPREPLY=($(compgen -W "{directives}" -- "$word")); return;;
         --style) COMPREPLY=($(compgen -W "conf app package" -- "$word")); return;;
         completion) COMPREPLY=($(compgen -W "bash zsh" -- "$word")); return;;
+        man) COMPREPLY=($(compgen -W "gkore kore.conf" -- "$word")); return;;
     esac
     case $word in
         -*) COMPREPLY=($(compgen -W "{options}" -- "$word"));;
@@ -31,6 +32,7 @@ _gkore() {{
         --help) compadd -- {directives}; return;;
         --style) compadd -- conf app package; return;;
         completion) compadd -- bash zsh; return;;
+        man) compadd -- gkore kore.conf; return;;
     esac
     if [[ $PREFIX == -* ]]; then
         compadd -- {options}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 
@@ -63,6 +64,8 @@ def pages() -> Iterator[str]:
     yield "A line is a name and its arguments. A block ends with a `}` on a line of its own, `#` begins a comment, and"
     yield "`$NAME` as an argument is an environment variable. Relative paths start at the working directory."
     yield ""
+    yield "Structure: " + ", ".join(anchors()) + ". Plain values are [settings](#settings)."
+    yield ""
     yield "## Structure"
     yield ""
     for row in STRUCTURE:
@@ -75,6 +78,19 @@ def pages() -> Iterator[str]:
     yield "| --- | --- | --- | --- |"
     for row in SETTINGS:
         yield f"| `{escaped(row.usage)}` | {escaped(default(row))} | {escaped(row.doc)} | {row.since} |"
+
+
+def anchors() -> Iterator[str]:
+    """A link to each name of the structure's; MkDocs makes an anchor of a heading's words, repeated ones numbered."""
+    names: list[str] = []
+    taken: dict[str, int] = {}
+    for row in STRUCTURE:
+        words = re.sub(r"[^\w\s-]", "", row.usage).strip().lower()
+        anchor = re.sub(r"[-\s]+", "-", words)
+        count = taken[anchor] = taken.get(anchor, -1) + 1
+        if row.name not in names:
+            names.append(row.name)
+            yield f"[`{row.name}`](#{anchor}{f'_{count}' if count else ''})"
 
 
 def section(row: Row) -> Iterator[str]:

@@ -39,8 +39,11 @@ def document(site: Site) -> dict[str, Any]:
 
 
 def title(site: Site) -> str:
+    """The domains' names; where they say nothing (``*``) that of the first handler's module."""
     named = [domain.name for domain in site.domains if not re.search(r"[*?\[]", domain.name)]
-    return ", ".join(named) or "gkore"
+    modules = [getattr(route.handler, "__module__", "").partition(".")[0] for route in routes(site)]
+    known = [module.removeprefix("application_") for module in modules if module not in ("", "gkore")]
+    return ", ".join(named) or (known[0] if known else "gkore")
 
 
 def routes(site: Site) -> Iterator[Route]:

@@ -78,7 +78,7 @@ def add_routes(site: Site) -> None:
 
 
 class Description:
-    """This description: JSON, or a page for who prefers HTML."""
+    """This description: JSON, or for browsers a page to try it."""
 
     def __init__(self, domain: Domain) -> None:
         self.domain = domain

@@ -13,12 +13,14 @@ from signal import signal as handle
 from socket import AF_UNIX, SOCK_SEQPACKET, send_fds, socket
 from typing import Any
 
+from gkore.develop.standin import Known
 from gkore.develop.warming import findings
 from gkore.master import relief
 from gkore.master.notes import Notes
 from gkore.master.relief import Relief
 
-Serve = Callable[[list[str], Relief], int]
+Serve = Callable[[Relief], int]
+"""Becomes a master in a forked process; its exit status."""
 CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD)
 
 
@@ -34,6 +36,10 @@ class Generation:
         """It has imported the application."""
         self.why = ""
         """Why it can't serve, when it said so."""
+        self.servers: Known = []
+        """Where it would have listened, as far as that was known when it refused."""
+        self.stands_in = False
+        """It serves nothing but a page with the mistake."""
         self.other = other
         """Until it is passed on: the socket on which the master that serves is to hand over."""
 
@@ -79,8 +85,8 @@ class Begun(SystemExit):
     """Raised in the forked process when its server has ended: through all frames, so that exit functions run."""
 
 
-def beget(serve: Serve, words: list[str], beside: bool, strange: Iterable[socket], notes: Notes) -> Generation:
-    """Fork a master that serves ``words``, ``beside`` another one or alone; ``strange`` are what it must not keep."""
+def beget(serve: Serve, beside: bool, strange: Iterable[socket], notes: Notes) -> Generation:
+    """Fork a master, ``beside`` another one or alone; ``strange`` are what it must not keep."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     ours, theirs = pair()
@@ -93,7 +99,7 @@ def beget(serve: Serve, words: list[str], beside: bool, strange: Iterable[socket
                 if sock is not None:
                     sock.close()
             be_born()
-            raise Begun(serve(words, Relief(theirs, taking, describing())))
+            raise Begun(serve(Relief(theirs, taking, describing())))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()

@@ -2,7 +2,8 @@
 
 This process is warm: it has imported gkore, gevent and what the application uses of installed packages, but never the
 project. A change forks the next master from it, which imports the project afresh and takes over when it is ready
-(``master.relief``). While the new code can't be served the old one is.
+(``master.relief``). While the new code can't be served the old one is; as long
+as there is none, browsers are shown why (``standin``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from glob import glob
 from posix import WNOHANG, waitpid
 from select import POLLIN, poll
@@ -19,11 +21,12 @@ from time import monotonic
 from typing import Any, Protocol
 
 from gkore.develop.generation import CAUGHT, Generation, Serve, beget
+from gkore.develop.standin import Known, stand_in
 from gkore.develop.warming import QUICK, warm
 from gkore.develop.watching import Watch
 from gkore.errors import UsageError
 from gkore.master.notes import Notes
-from gkore.master.relief import FAILED, RETIRE
+from gkore.master.relief import FAILED, RETIRE, Relief
 from gkore.protocol.slot import Exit
 
 HINT = "reloads when a file changes, shows tracebacks in the browser; Ctrl-C stops"
@@ -33,7 +36,7 @@ class Source(Protocol):
     def fileno(self) -> int: ...
 
 
-def run(words: Sequence[str], application: str, serve: Serve) -> int:
+def run(words: Sequence[str], application: str, serve: Callable[[list[str], Relief], int]) -> int:
     """Serve until a signal or the server's own end; its exit status.
 
     ``application`` is the conf or script in ``words``. UsageError when none was named and none is here.
@@ -44,7 +47,7 @@ def run(words: Sequence[str], application: str, serve: Serve) -> int:
         application = found()
         told += ["-c", application] if application.endswith(".conf") else [application]
     grow_warm()
-    return Run(told, application, serve).live()
+    return Run(application, partial(serve, told)).live()
 
 
 def grow_warm() -> None:
@@ -69,8 +72,7 @@ def found() -> str:
 class Run:
     """The warm process: who serves, who is to be next, who is leaving."""
 
-    def __init__(self, words: list[str], application: str, serve: Serve) -> None:
-        self.words = words
+    def __init__(self, application: str, serve: Serve) -> None:
         self.serve = serve
         self.folders = {os.getcwd(), os.path.dirname(os.path.abspath(application))}
         self.notes = Notes()
@@ -85,6 +87,8 @@ class Run:
         self.took = 0.0
         """Seconds that the newest generation needed to import the application."""
         self.tried: set[str] = set()
+        self.servers: Known = []
+        """Where the application would listen that was not served yet."""
         self.again = False
         """There is something newer than what is about to be served first."""
 
@@ -132,9 +136,18 @@ class Run:
         if self.next is not None:
             self.next.signal(signal.SIGTERM)
             self.leaving.append(self.next)
-        strange = [one.line for one in self.everybody()]
         self.begun = monotonic()
-        self.next = beget(self.serve, self.words, self.serving is not None, strange, self.notes)
+        self.next = self.beget(self.serve)
+
+    def beget(self, serve: Serve) -> Generation:
+        """Fork a master, beside the one that serves."""
+        first = self.serving is None or self.serving.stands_in
+
+        def begin(relief: Relief) -> int:
+            relief.first = first
+            return serve(relief)
+
+        return beget(begin, self.serving is not None, [one.line for one in self.everybody()], self.notes)
 
     def hear(self, one: Generation, said: dict[str, Any]) -> None:
         what = said.get("what", "")
@@ -146,25 +159,33 @@ class Run:
             if self.serving is not None:
                 self.serving.tell(RETIRE)
                 self.leaving.append(self.serving)
+            if one.stands_in:
+                say(f"browsers are shown it, too: {' '.join(said['urls'])}")
+            elif self.serving is not None:
                 say(f"the new code is served, {(monotonic() - self.begun) * 1000:.0f} ms after the change was seen")
             self.serving, self.next = one, None
             self.learn(said)
             self.catch_up()
         elif what == "refused":
-            one.why = said["why"]
+            one.why, one.servers = said["why"], said["servers"]
+            self.follow(said["folders"])
         elif what == "reload" and self.status is None:
             self.renew()
 
     def learn(self, said: dict[str, Any]) -> None:
         """Watch where the project lies, and import what need not be imported each time."""
-        folders = self.folders | set(said["folders"])
+        self.follow(said["folders"])
+        if self.took > QUICK:
+            warm([name for name in said["modules"] if name not in self.tried], said["environment"])
+            self.tried.update(said["modules"])
+
+    def follow(self, found: list[str]) -> None:
+        """Watch these folders, too."""
+        folders = self.folders | set(found)
         if folders != self.folders:
             self.folders = folders
             self.watch.close()
             self.watch = Watch(folders)
-        if self.took > QUICK:
-            warm([name for name in said["modules"] if name not in self.tried], said["environment"])
-            self.tried.update(said["modules"])
 
     def catch_up(self) -> None:
         """Something has changed since the first master imported the application."""
@@ -198,7 +219,8 @@ class Run:
             self.leaving.remove(one)
         elif one is self.next:
             self.next = None
-            self.refused(status, one.why)
+            if not one.stands_in:
+                self.refused(status, one)
             self.catch_up()
         else:
             self.serving = None
@@ -206,17 +228,21 @@ class Run:
                 say(f"the server has ended with status {status}")
                 self.status = status
 
-    def refused(self, status: int, why: str) -> None:
+    def refused(self, status: int, one: Generation) -> None:
         """The new code does not serve, and has said why."""
         if self.status is not None:
             return
-        if self.serving is not None:
-            why = why or f"The new server ended with status {status}; the terminal says more."
+        why = one.why or f"The server ended with status {status}; the terminal says more."
+        if self.serving is not None and not self.serving.stands_in:
             self.serving.tell(FAILED + why.encode("utf-8", "replace"))
-        elif status == Exit.USAGE:
+        elif status == Exit.USAGE and self.serving is None:
             self.status = status
         else:
-            say("nothing is served yet: mend what is said above, and it is tried again; Ctrl-C stops")
+            say("nothing is served yet: mend what is said above; it is tried again when a file changes; Ctrl-C stops")
+            self.servers = one.servers or self.servers
+            if self.servers and not self.again:
+                self.next = self.beget(partial(stand_in, why, self.servers))
+                self.next.stands_in = True
 
 
 def say(text: str) -> None:

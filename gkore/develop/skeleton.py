@@ -30,20 +30,22 @@ domain * {{
     }}
 }}
 """
-HANDLERS = """\
+HANDLERS = '''\
 import kore
 
 
-def hello(req):
+def hello(req: kore.http_request) -> None:
+    """Greet somebody by name."""
     req.populate_get()
     req.response(200, f"Hello, {req.argument('name') or 'world'}!\\n")
 
 
-async def slow(req):
+async def slow(req: kore.http_request) -> None:
+    """Wait without keeping others waiting."""
     await kore.suspend(500)
     req.response(200, "Half a second, and the worker served others meanwhile.\\n")
-"""
-APP = """\
+'''
+APP = '''\
 import kore
 
 kore.server(ip="127.0.0.1", port="8888", tls=False)
@@ -51,16 +53,18 @@ kore.domain("*")
 
 
 @kore.route("/", methods=["get"], get={"name": "^[A-Za-z][A-Za-z '-]{0,40}$"})
-def hello(req):
+def hello(req: kore.http_request) -> None:
+    """Greet somebody by name."""
     req.populate_get()
     req.response(200, f"Hello, {req.argument('name') or 'world'}!\\n")
 
 
 @kore.route("/slow", methods=["get"])
-async def slow(req):
+async def slow(req: kore.http_request) -> None:
+    """Wait without keeping others waiting."""
     await kore.suspend(500)
     req.response(200, "Half a second, and the worker served others meanwhile.\\n")
-"""
+'''
 TESTS = """\
 from pathlib import Path
 
@@ -90,7 +94,7 @@ def create(name: str, style: str = "conf") -> list[str]:
     if not package.isidentifier():
         raise UsageError(f"{name} is no name for a project: letters, digits, - and _")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{name} exists already and is not empty")
+        raise UsageError(f"{name} exists already and is not empty: take another name")
     written = files(style, package)
     for path, text in written.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)

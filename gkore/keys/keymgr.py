@@ -50,7 +50,7 @@ class Ring:
         try:
             key = PrivateKey(pem)
         except ValueError as failure:
-            log.error(f"a key was not taken: {failure}")
+            log.error(f"a certkey can't be used, its TLS handshakes fail: {failure}; SIGUSR1 reads all again")
         else:
             self._coming[key.name] = key
             self._keys = {**self._keys, key.name: key}
@@ -119,7 +119,7 @@ def _listen(ring: Ring, descriptor: int) -> None:
         while packet := sock.recv(PACKET_MAX):
             request = read_request(packet)
             if request is None:
-                log.error("a worker asked for something that is no signature: refused")
+                log.error("a worker asked for something that is no signature: refused, nothing else is done for it")
                 continue
             key = ring.find(request.key)
             sock.send(answer(request.number, key.sign(request) if key is not None else b""))

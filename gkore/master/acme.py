@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from posix import WNOHANG, close, execve, fork, waitpid  # not of os: see log and birth
+from posix import close, execve, fork  # not of os: see log and birth
 from select import POLLIN, POLLOUT
 from socket import AF_UNIX, SOCK_SEQPACKET, socket
 from time import monotonic
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from gkore import log
 from gkore.errors import ProtocolError
+from gkore.master import deaths
 from gkore.master.archive import Archive, candidates
 from gkore.master.certificates import Certificates
 from gkore.master.privileges import Privileges, plan
@@ -76,7 +77,7 @@ class Acme:
         self._folder = -1
         self._own_end: socket | None = None
         self._line: Line | None = None
-        self._pid = int(heritage["pid"]) if heritage else 0
+        self._pid = deaths.await_death(int(heritage["pid"])) if heritage else 0
         self._born = 0.0
         self._due = 0.0
         self._deaths = 0
@@ -136,8 +137,7 @@ class Acme:
         """The server ends."""
         self.signal(signal.SIGKILL)
         if self._pid:
-            with suppress(ChildProcessError):
-                waitpid(self._pid, 0)
+            deaths.wait(self._pid)
             self._pid = 0
 
     # -- birth and death
@@ -157,6 +157,7 @@ class Acme:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
+        deaths.await_death(self._pid)
         self._born = monotonic()
         self._line = Line(ours, MASTER)
         self._say(begin=self._commission())
@@ -181,11 +182,8 @@ class Acme:
     def _bury(self) -> None:
         if not self._pid:
             return
-        try:
-            ended, status = waitpid(self._pid, WNOHANG)
-        except ChildProcessError:  # user code in the parent waited for "any child" and got ours
-            ended, status = self._pid, 0
-        if not ended:
+        status = deaths.ended(self._pid)
+        if status is None:
             return
         self._pid = 0
         if self._line is None:
@@ -218,7 +216,7 @@ class Acme:
             self.certificates.stand(domain, float(said["due"]), int(said["failures"]), text)
 
     def garbled(self, failure: Exception) -> None:
-        log.error(f"the acme process says what makes no sense ({failure!r}): killed")
+        log.error(f"the acme process is killed and started again: what it sent is no message ({failure!r})")
         self.signal(signal.SIGKILL)
         if self._line is not None:
             self._line.open = False
@@ -289,6 +287,6 @@ def become(descriptors: list[int]) -> NoReturn:
         # -P: the directory that the server runs in may hold an acme.py of the user's
         execve(sys.executable, [sys.executable, "-P", "-m", "gkore.acme", *map(str, descriptors)], environment)
     except OSError as failure:
-        log.error(f"the acme process can't be started, {sys.executable}: {failure.strerror}")
+        log.error(f"the acme process can't be started: {sys.executable}: {failure.strerror}")
     finally:
         os._exit(127)

@@ -18,7 +18,7 @@ from setproctitle import setproctitle
 
 from gkore import log
 from gkore.errors import StartError
-from gkore.logfile import log_files
+from gkore.logfile import STAYS, log_files
 from gkore.master.privileges import Privileges
 from gkore.protocol.slot import Exit, Slot
 
@@ -50,7 +50,7 @@ def bear(
             slot.memory = _opened("/proc/self/statm")  # behind a chroot there may be no /proc
             privileges.apply()
         except OSError:
-            log.exception(f"worker {slot.number} can't give up its privileges")
+            log.exception(f"worker {slot.number} can't give up its privileges (runas, root, worker_rlimit_nofiles):")
             return Exit.BOOT
         return run_worker(application, slot)
 
@@ -114,13 +114,13 @@ def reopen_log() -> None:
         try:
             file.reopen()
         except OSError as failure:
-            log.error(f"access log {file.path} can't be opened: {failure.strerror}; the old file is written on")
+            log.error(f"access log {file.path} can't be opened again: {failure.strerror}; {STAYS}")
     if not log.log.path:
         return
     try:
         log.log.open(log.log.path)
     except OSError as failure:  # after chroot or as another user: the old descriptor keeps working
-        log.error(f"logfile {log.log.path} can't be opened: {failure.strerror}; the old file is written on")
+        log.error(f"logfile {log.log.path} can't be opened again: {failure.strerror}; {STAYS}")
 
 
 def _pin(application: Application, number: int) -> None:

@@ -17,6 +17,7 @@ from posix import WNOHANG, waitpid  # not os.waitpid: gevent replaces that name 
 from time import monotonic
 from typing import Any
 
+from gkore.master.deaths import collected
 from gkore.master.relay import Line
 from gkore.protocol.journal import Journal
 from gkore.protocol.lastwords import LastWords
@@ -187,7 +188,11 @@ def reap(known: Iterable[int]) -> Iterator[tuple[int, int]]:
     """
     if os.getpid() == 1:
         known = set(known)
-        yield from ((pid, status) for pid, status in _reap_all() if pid in known)
+        for pid, status in _reap_all():
+            if pid in known:
+                yield pid, status
+            else:
+                collected(pid, status)
         return
     for pid in known:
         try:

@@ -141,7 +141,7 @@ class Fleet:
             for envelope in envelopes or ():
                 self._heard(child, envelope)
         except ProtocolError as failure:
-            log.error(f"{child}: {failure}: killed, that is not what a worker says")
+            log.error(f"{child} is killed and replaced: what it sent to the master is no message ({failure})")
             child.line.open = False
             child.kill("it sent garbage on the bus")
             return False
@@ -286,7 +286,7 @@ class Fleet:
             targets = sorted(there, key=lambda child: (child.serves, child.generation))[-1:]
         for child in targets:
             if not child.line.send(envelope) and child.line.lost == 1:
-                log.error(f"{child} does not read what others send it (is it blocked?): messages for it are lost")
+                log.error(f"{child} does not read its messages, and they are lost: `gkore dump` tells what it does")
 
     def _ready(self, child: Child) -> None:
         if child.advance(Event.READY) is not State.STARTING or self.status is not None:

@@ -11,7 +11,6 @@ import os
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from posix import WNOHANG, waitpid
 from signal import SIGKILL
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from gkore.keys import keymgr
 from gkore.keys.aside import aside
 from gkore.master.birth import Closable, spawn
 from gkore.master.children import died_of
+from gkore.master.deaths import await_death, ended
 from gkore.master.seats import Seat
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ class Keymgr:
     def tick(self, strange: Callable[[], Iterable[Closable]]) -> None:
         """See to it that there is one; ``strange`` are the sockets that it must not keep."""
         for pid in list(self._old):
-            if _ended(pid) is not None:
+            if ended(pid) is not None:
                 self._old.remove(pid)
         if not self:
             self._abandon()
             return
-        if self.pid and (status := _ended(self.pid)) is not None:
+        if self.pid and (status := ended(self.pid)) is not None:
             pause = self._seat.crashed(monotonic())
             when = f"in {pause:g} s (it dies in a loop)" if pause else "at once"
             log.error(f"the key manager (pid {self.pid}) {died_of(status)}, replaced {when}")
@@ -113,7 +113,7 @@ class Keymgr:
             sock.close()
         end = monotonic() + END_TIME
         for pid in filter(None, (self.pid, *self._old)):
-            while _ended(pid) is None:
+            while ended(pid) is None:
                 if monotonic() > end:
                     os.kill(pid, SIGKILL)
                 sleep(0.005)
@@ -126,7 +126,7 @@ class Keymgr:
 
     def inherit(self, entry: dict[str, Any]) -> None:
         """The key managers of the program before end with their workers; should one die before, we serve those."""
-        self._old = entry["pids"]
+        self._old = list(map(await_death, entry["pids"]))
         for channel in entry["channels"]:
             sock = _socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, channel["descriptor"])
             os.set_inheritable(sock.fileno(), False)
@@ -143,7 +143,7 @@ class Keymgr:
 
     def _abandon(self) -> None:
         if self._strangers and not self._old:
-            log.error("the key manager of the old workers has ended, and this conf has none: reload")
+            log.error("the older workers' key manager has ended, and this conf has none: their TLS handshakes fail")
             for sock in self._strangers:
                 sock.close()
             self._strangers.clear()
@@ -161,7 +161,7 @@ class Keymgr:
             return 0
 
         try:
-            self.pid = spawn("keymgr", [ours, *strange], live)
+            self.pid = await_death(spawn("keymgr", [ours, *strange], live))
         except OSError as failure:
             log.error(f"the key manager could not be forked: {failure.strerror}, next try in {self._failed():g} s")
             ours.close()
@@ -210,12 +210,3 @@ class Keymgr:
             while self._feed is not None and (said := self._feed.recv(keymgr.PEM_MAX)):
                 self.keys = len(said[1:]) // 16
                 log.notice(f"the key manager (pid {self.pid}) holds {self.keys} key{'s' if self.keys != 1 else ''}")
-
-
-def _ended(pid: int) -> int | None:
-    """The wait status of a child that has ended."""
-    try:
-        ended, status = waitpid(pid, WNOHANG)
-    except ChildProcessError:  # collected by somebody else
-        return 0
-    return status if ended else None

@@ -15,6 +15,7 @@ from setproctitle import setproctitle
 
 from gkore import log
 from gkore.conf.certificates import keys_apart, speaks_tls
+from gkore.conf.loading import user_traceback
 from gkore.errors import StartError
 from gkore.log import counted
 from gkore.master import acme
@@ -46,7 +47,7 @@ def rehearse(application: Application, held: Collection[str]) -> None:
 class Launch:
     """What one run of a server holds besides its workers: addresses, pid file, the terminal it came from."""
 
-    __slots__ = ("acme", "application", "configured", "daemon", "deputy", "heritage", "listeners", "settings")
+    __slots__ = ("acme", "application", "configured", "daemon", "deputy", "first", "heritage", "listeners", "settings")
 
     def __init__(self, application: Application, heritage: dict[str, Any] | None = None) -> None:
         """``heritage`` is what the program before left, when this is a reload."""
@@ -59,6 +60,8 @@ class Launch:
         self.configured = False
         self.deputy = False
         """Another master is in office: addresses, pid file and control socket are its own (see ``relief``)."""
+        self.first = heritage is None
+        """It has not been said yet where the application listens."""
 
     def start(self, run_worker: RunWorker) -> Fleet:
         """Everything up to the first fork. StartError when it can't be done."""
@@ -142,8 +145,10 @@ class Launch:
         accepting = sum(number not in mute for number in range(1, self.settings.workers + 1))
         if not accepting:
             raise StartError("worker_no_accept names every worker: nobody would accept a connection")
-        for address in self.listeners.open(self.application.site.servers.values(), self.settings.workers):
-            workers = counted(accepting, "worker")
+        before = len(self.listeners.addresses)
+        fresh = self.listeners.open(self.application.site.servers.values(), self.settings.workers)
+        workers = counted(accepting, "worker")
+        for address in self.listeners.addresses[before:] if self.first else fresh:
             log.notice(f"listening on {self._url(address)} (server {address.server.name}, {workers})")
 
     def urls(self) -> list[str]:
@@ -165,5 +170,4 @@ class Launch:
         except StartError:
             raise
         except Exception as failure:
-            log.exception(f"{name} raised:", failure)
-            raise StartError(f"{name} raised {failure!r}, its traceback is in the log") from failure
+            raise StartError(f"{name} raised:\n{user_traceback(failure)}") from failure

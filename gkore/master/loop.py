@@ -35,6 +35,7 @@ from gkore.master.launch import Launch
 from gkore.master.listeners import Listeners
 from gkore.master.metrics import Metrics
 from gkore.master.privileges import Privileges
+from gkore.master.progress import Progress
 from gkore.master.reload import HALF, KEPT, Reload
 from gkore.master.renewal import Renewal
 from gkore.master.status import census
@@ -70,6 +71,7 @@ def run(application: Application, run_worker: RunWorker, image: Image | None = N
     image = image or Image()
     launch = Launch(application, image.heritage)
     launch.deputy = image.relief is not None and image.heritage is not None
+    launch.first = image.relief.first if image.relief is not None else image.heritage is None
     try:
         fleet = launch.start(run_worker)
     except StartError as failure:
@@ -131,6 +133,7 @@ class Loop:
         self.control.commands = {"reload": self._asked_reload, "stop": self._asked_stop, "status": self._asked_status}
         self.control.commands["dump"] = self._asked_dump
         self.renewal = Renewal(fleet)
+        self.progress = Progress(fleet)
         launch.acme.take_up = self.renewal.begin
         fleet.nursery.private = self._private
         self.actions: dict[signal.Signals, Callable[[signal.Signals], object]] = {
@@ -161,6 +164,7 @@ class Loop:
         announced = self.fleet.held
         while self.fleet.status is None or self.fleet.children:
             self.fleet.tick()
+            self.progress.tick(monotonic())
             self.watchdog.look(self.fleet.children.values(), self.fleet.nursery.counters)
             if not self.watchdog.stuck(self.fleet.children.values(), self.fleet.nursery.counters):
                 self.keepalive.beat()
@@ -229,19 +233,21 @@ class Loop:
         if self.fleet.kept:
             self.reload.failed(self.fleet.kept, self.fleet.why, KEPT)
             return
-        first = not self.fleet.started and self.image.heritage is None
+        relief = self.image.relief
+        first = relief.first if relief is not None else not self.fleet.started and self.image.heritage is None
         self.fleet.started = True
         count = self.fleet.wanted
         text = f"ready: {counted(count, 'worker')}, pid {os.getpid()}"
         log.notice(text)
         if first:
-            greet(self.launch.urls(), count, self.image.relief is not None)
+            greet(self.launch.urls(), count, relief is not None)
         notify.ready(text)
         self.launch.daemon.report(Exit.OK)
         self.control.answer(0, text)
-        if self.image.relief is not None:
+        if relief is not None:
+            relief.first = False
             self.launch.take_office()
-            self.image.relief.ready()
+            relief.ready(self.launch.urls())
 
     def _listen_to(self, relief: Relief) -> None:
         """With ``gkore run``: what its warm process may ask for."""

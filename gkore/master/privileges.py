@@ -72,7 +72,7 @@ def plan(application: Application, process: str = "worker") -> Privileges:
     runas = "" if application.no_runas else privsep.runas
     user = _user(runas, str(privsep.place)) if runas else None
     if root and not os.path.isdir(root):
-        raise StartError(f"{privsep.place}: root {root}: no such directory")
+        raise StartError(f"{privsep.place}: root {root}: no such directory; make it, or remove the line")
     if os.geteuid() != 0:
         if chroot:
             raise StartError(f"{privsep.place}: only root can chroot to {root}; start as root, or skip it with -n")

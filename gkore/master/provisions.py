@@ -25,7 +25,8 @@ def provide(application: Application, privileges: Privileges) -> None:
                 if privileges.user is not None:
                     opened.give(privileges.user.uid, privileges.user.gid)
             except OSError as failure:
-                raise StartError(f"{domain.place}: accesslog {domain.accesslog}: {failure.strerror}") from None
+                why = f"accesslog {domain.accesslog} can't be opened: {failure.strerror}"
+                raise StartError(f"{domain.place}: {why}") from None
     if application.settings.http_body_disk_offload:
         _body_directory(application.settings.http_body_disk_path, privileges)
 
@@ -42,7 +43,7 @@ def write_rest(journal: Journal) -> None:
         try:
             log_file(path).write(lines)
         except OSError as failure:
-            log.error(f"access log {path}: {failure.strerror}; the last {len(lines)} bytes of a worker are lost")
+            log.error(f"access log {path}: {failure.strerror}; {len(lines)} bytes of a worker that died are lost")
     journal.close()
 
 
@@ -53,4 +54,4 @@ def _body_directory(path: str, privileges: Privileges) -> None:
         if privileges.user is not None:
             os.chown(where, privileges.user.uid, privileges.user.gid)
     except OSError as failure:
-        raise StartError(f"http_body_disk_path {where}: {failure.strerror}") from None
+        raise StartError(f"http_body_disk_path {where} can't be given to the workers: {failure.strerror}") from None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from posix import WNOHANG, close, waitpid  # not of os: see log and birth
+from contextlib import suppress
+from posix import close  # not of os: see log and birth
 from select import POLLIN
 from signal import SIGKILL
 from time import monotonic
 
+from gkore.master import deaths
 from gkore.master.image import Image
 
 TIME_MAX = 120.0
@@ -26,7 +28,7 @@ class Rehearsal:
         self._reader, writer = os.pipe()
         os.set_blocking(self._reader, False)
         try:
-            self.pid = image.begin_aside(held, writer)
+            self.pid = deaths.await_death(image.begin_aside(held, writer))
         except OSError:
             close(self._reader)
             raise
@@ -51,14 +53,11 @@ class Rehearsal:
 
     def over(self) -> bool:
         """Whether it has ended; ``failure`` says how. Called on every turn, because SIGCHLD only wakes the loop."""
-        if monotonic() > self.deadline and not self._late:
-            self._late = True
-            os.kill(self.pid, SIGKILL)
-        try:
-            ended, status = waitpid(self.pid, WNOHANG)
-        except ChildProcessError:  # user code in the parent waited for "any child" and got ours
-            ended, status = self.pid, 0x100
-        if not ended:
+        status = deaths.ended(self.pid, lost=0x100)
+        if status is None:
+            if monotonic() > self.deadline and not self._late:
+                self._late = True
+                os.kill(self.pid, SIGKILL)
             return False
         self.act(POLLIN)
         close(self._reader)
@@ -70,6 +69,7 @@ class Rehearsal:
 
     def cancel(self) -> None:
         """The server stops: end it."""
-        os.kill(self.pid, SIGKILL)
-        waitpid(self.pid, 0)
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, SIGKILL)
+        deaths.wait(self.pid)
         close(self._reader)

@@ -45,6 +45,10 @@ class Relief:
         self.retire: Callable[[], object] = int
         self.failed: Callable[[str, str], object] = lambda why, _: log.error(why)
         self.abandoned: Callable[[], object] = int
+        self.whereabouts: Callable[[], object] = list
+        """Where a browser would look for this master, should it refuse."""
+        self.first = True
+        """Nothing of the application was served yet: the one before, if any, stood in."""
         self._other = other
         self._describe = describe
 
@@ -68,13 +72,13 @@ class Relief:
         heritage: dict[str, Any] = renumbered(said["heritage"], dict(zip(said["order"], handed, strict=True)))
         return heritage
 
-    def ready(self) -> None:
+    def ready(self, urls: list[str]) -> None:
         """All workers accept."""
-        self._say("ready", **self._describe())
+        self._say("ready", urls=urls, **self._describe())
 
     def refuse(self, why: str) -> None:
         """This master ends without having served, and has logged why."""
-        self._say("refused", why=reason(why).decode("utf-8", "replace"))
+        self._say("refused", why=reason(why).decode("utf-8", "replace"), servers=self.whereabouts(), **self._describe())
 
     def ask(self) -> None:
         """Somebody wants a reload (SIGHUP, ``gkore reload``)."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gkore.conf.site import Domain, Site
     from gkore.master.fleet import Fleet
 
+AGAIN = "mend that, and send SIGUSR1 again"
 Stamp = tuple[tuple[int, ...], ...]
 
 
@@ -81,7 +82,7 @@ class Renewal:
         except OSError as failure:
             wrong = f"{failure.filename}: {failure.strerror}"
         if wrong:
-            log.error(f"domain {domain.name} ({domain.place}) keeps its old certificate: {wrong}")
+            log.error(f"domain {domain.name} ({domain.place}) keeps its old certificate: {wrong}; {AGAIN}")
             return None
         return chain.decode("latin-1"), key.decode("latin-1")
 
@@ -89,7 +90,7 @@ class Renewal:
         """Whether all processes that need to know do, or will."""
         wrong = self._fleet.keymgr.feed() if keys_apart(self._site) else ""
         if wrong:
-            log.error(f"the key manager has not got the new keys, all certificates stay: {wrong}")
+            log.error(f"the key manager has not got the new keys, all certificates stay: {wrong}; {AGAIN}")
             return False
         try:
             why = aside(lambda: self._rehearse(news))
@@ -122,7 +123,7 @@ class Renewal:
         """New contexts, and new workers that have them."""
         log.notice(f"certificates can't be changed in place ({why}): the workers are replaced")
         for domain, wrong in make_contexts(self._site, self._fleet.application.settings):
-            log.error(f"domain {domain.name}: {wrong}")
+            log.error(f"domain {domain.name} ({domain.place}): {wrong}; {AGAIN}")
         self._fleet.renew()
 
 

@@ -65,7 +65,7 @@ class BusEnd:
             for envelope in self._opener.feed(data):
                 self._deliver(envelope)
         except ProtocolError as failure:
-            log.error(f"the bus is out of step: {failure}")
+            log.error(f"what the master sent is no message ({failure}): this worker stops and is replaced")
             self._gone()
 
     def _deliver(self, envelope: Envelope) -> None:
@@ -87,7 +87,7 @@ class BusEnd:
         if on_hub and self.backlog > LOSE_MAX:
             self.lost += 1
             if self.lost == 1:
-                log.error("the master does not read: messages between workers are lost")
+                log.error("the master does not read: messages between workers are lost (is the machine overloaded?)")
             return
         self._queue.append(memoryview(data))
         self.backlog += len(data)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from html import escape
 from traceback import TracebackException
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from gkore.conf.loading import is_users, user_traceback
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from gkore.worker.request import Request
 
 WAIT = "gkore-wait"
-"""With this field a page asks to be answered when there is something new to see."""
+"""With this field, and the mark of what it shows, a page asks to be answered when there is something new to see."""
 RELOAD = (
-    f"async function wait(){{try{{let r=await fetch(location.href,{{headers:{{'{WAIT}':'1'}},cache:'no-store'}});"
+    f"async function wait(){{try{{let r=await fetch(location.href,{{headers:{{'{WAIT}':mark}},cache:'no-store'}});"
     f"if(!r.headers.has('{WAIT}'))return location.reload()}}catch{{}}setTimeout(wait,500)}}wait()"
 )
 PLACED = re.compile(r"^(\S.*?):(\d+):\d+: error: (.*)$", re.MULTILINE)
@@ -76,12 +77,12 @@ def refusal(said: str) -> str:
 def refused(said: str) -> Iterator[str]:
     placed = PLACED.search(said)
     last = next((line for line in reversed(said.splitlines()) if line.strip()), "The new code does not start")
-    yield from head(placed[3] if placed else last, "in the new code, which is not served because of it")
+    yield from head(placed[3] if placed else last, "in the code as it is now, which is not served because of it")
     yield "<p>Whoever opens a page sees this until the code is mended; then it loads itself again. Everything else "
-    yield "(scripts, images, fetch, forms, websockets, curl) is answered by the code before, as if nothing was.</p>"
-    places = [(found[1], int(found[2]), found[3]) for found in PLACED.finditer(said)]
+    yield "(scripts, images, fetch, forms, websockets, curl) is answered by the code before, if there is any.</p>"
     innermost_first = reversed(list(FRAME.finditer(said)))
-    places += [(found[1], int(found[2]), f"in {found[3]}" if found[3] else "") for found in innermost_first]
+    places = [(found[1], int(found[2]), f"in {found[3]}" if found[3] else "") for found in innermost_first]
+    places += [(found[1], int(found[2]), found[3]) for found in PLACED.finditer(said)]
     seen: set[tuple[str, int]] = set()
     for file, line, what in places:
         place = os.path.realpath(file), line
@@ -89,7 +90,12 @@ def refused(said: str) -> Iterator[str]:
             seen.add(place)
             yield from excerpt(file, line, what)
     yield f"<h2>all that was said</h2><pre><span>{escape(said)}</span></pre><footer><p>Shown because of "
-    yield f"<code>deployment dev</code>.</p></footer></main><script>{RELOAD}</script>"
+    yield f"<code>deployment dev</code>.</p></footer></main><script>let mark='{mark(said)}';{RELOAD}</script>"
+
+
+def mark(said: str) -> str:
+    """What tells a page from one that shows something else."""
+    return f"{crc32(said.encode('utf-8', 'replace')):08x}"
 
 
 def head(title: str, where: str) -> Iterator[str]:

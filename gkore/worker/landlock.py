@@ -130,7 +130,7 @@ class Rules:
                     rights &= OF_FILES
                 rule = ctypes.create_string_buffer(struct.pack("=Qi", rights & self._handled, descriptor), 12)
                 if _libc.syscall(ADD_RULE, self.descriptor, PATH_BENEATH, rule, 0) != 0:
-                    raise StartError(f"landlock: {path}: {os.strerror(ctypes.get_errno())}")
+                    raise _failure(f"no rule for {path}")
             finally:
                 close(descriptor)
 
@@ -164,4 +164,4 @@ def _holds_modules(directory: str) -> bool:
 
 
 def _failure(what: str) -> StartError:
-    return StartError(f"landlock: {what}: {os.strerror(ctypes.get_errno())}")
+    return StartError(f"landlock: {what}: {os.strerror(ctypes.get_errno())}; without it: `landlock no`")

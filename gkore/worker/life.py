@@ -27,6 +27,7 @@ from gkore.conf.certificates import speaks_tls, take
 from gkore.conf.loading import user_traceback
 from gkore.errors import StartError
 from gkore.log import counted
+from gkore.logfile import STAYS
 from gkore.protocol.bus import Envelope, Kind, reason
 from gkore.protocol.counters import BEAT_TIME, Cell, Stage
 from gkore.protocol.slot import Exit
@@ -137,7 +138,7 @@ class Worker:
         traps.begin(self._tell)
         if self.application.settings.deployment in ("dev", "development"):
             failures.show = errorpage.answer
-            self.refusal = Refusal(self.services, self.application.refused)
+            self.refusal = Refusal(self.services, self.application)
             self.bus.receivers[Kind.REFUSED] = self.refusal.heard
         settings = self.application.settings
         landlock.confine(self.application)
@@ -224,7 +225,7 @@ class Worker:
                 try:
                     log.log.open(log.log.path)
                 except OSError as failure:
-                    log.error(f"logfile {log.log.path} can't be opened: {failure.strerror}; the old file is written on")
+                    log.error(f"logfile {log.log.path} can't be opened again: {failure.strerror}; {STAYS}")
         elif self.told:
             log.notice("told to stop again: leaving at once")
             os._exit(Exit.OK)

@@ -131,7 +131,7 @@ class Planner:
         try:
             return FileMap(url, directory, self.files, self._settings)
         except OSError as failure:
-            raise StartError(f"filemap {url}: directory {directory}: {failure.strerror}") from None
+            raise StartError(f"filemap {url}: workers can't open {directory}: {failure.strerror}") from None
 
     def _log(self, domain: Domain) -> AccessLog | None:
         path = domain.accesslog
@@ -141,7 +141,7 @@ class Planner:
             try:
                 self.logs[path] = access_log(path, self._settings.accesslog_format, self._worker, self._journal)
             except OSError as failure:
-                raise StartError(f"accesslog {path}: {failure.strerror}") from None
+                raise StartError(f"accesslog {path} can't be opened: {failure.strerror}") from None
         return self.logs[path]
 
     def _compressed(self, domain: Domain, route: Route | None) -> bool:

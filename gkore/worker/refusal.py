@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from copy import copy
 from functools import partial
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from gkore.protocol.line import METHODS, RequestLine
@@ -19,6 +20,7 @@ from gkore.worker.errorpage import WAIT
 from gkore.worker.routing import Action, Host
 
 if TYPE_CHECKING:
+    from gkore.conf.application import Application
     from gkore.protocol.bus import Envelope
     from gkore.worker.request import Request
     from gkore.worker.service import Service
@@ -27,14 +29,16 @@ if TYPE_CHECKING:
 class Refusal:
     """Why newer code is not served, as this worker tells it."""
 
-    def __init__(self, services: list[Service], why: str = "") -> None:
+    def __init__(self, services: list[Service], application: Application) -> None:
         self.why = ""
+        self.private = application.stands_in
+        """Only clients on this machine are told."""
         self.over: str | None = None
         """What this worker drains for, once it does."""
         self.waiting: list[bridge.Waiter] = []
         self._services = services
-        if why:
-            self.tell(why)
+        if application.refused:
+            self.tell(application.refused)
 
     def heard(self, envelope: Envelope) -> None:
         """The master has tried newer code."""
@@ -58,7 +62,9 @@ class Refusal:
     def serve(self, action: Action, request: Request) -> None:
         """Answer a GET that ``action`` would answer."""
         request.action = action
-        if request.request_header(WAIT):
+        if self.private and not is_here(request.connection.peer):
+            action.serve(request)
+        elif request.request_header(WAIT):
             bridge.run(self._wait(request))
         elif navigates(request):
             headers = (("content-type", "text/html; charset=utf-8"), ("cache-control", "no-store"))
@@ -68,7 +74,7 @@ class Refusal:
 
     async def _wait(self, request: Request) -> None:
         """Answer when there is something new to see; one that stops says so, and the page asks its successor."""
-        if self.over is None:
+        if self.over is None and request.request_header(WAIT) == errorpage.mark(self.why):
             await News(self)
         request.fail(503, ((WAIT, "again"),)) if self.over == "stop" else request.fail(205)
 
@@ -119,6 +125,11 @@ class Diverted(Host):
         diverted.serve = partial(self._refusal.serve, action)
         found: Action = diverted
         return found
+
+
+def is_here(peer: Any) -> bool:
+    """Whether a client is on this machine: its address and port, or the path of its UNIX socket."""
+    return not isinstance(peer, tuple) or ip_address(peer[0].partition("%")[0]).is_loopback
 
 
 def navigates(request: Request) -> bool:

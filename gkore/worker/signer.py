@@ -40,11 +40,11 @@ class Signer:
             except TimeoutError:
                 continue
             except OSError as failure:
-                log.error(f"the channel to the key manager is closed ({failure.strerror}): TLS handshakes fail")
+                log.error(f"the channel to the key manager is closed ({failure.strerror}): TLS handshakes fail for now")
                 return b""
             self._up()
             if not signature:
-                log.error("the key manager has refused a signature: a TLS handshake fails")
+                log.error("the key manager has no key for a certificate, a handshake fails: SIGUSR1 reads both again")
             return signature
         if not self._down:
             log.error(f"the key manager has not answered for {PATIENCE * TRIES:g} s: TLS handshakes fail until it does")

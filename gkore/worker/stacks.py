@@ -56,7 +56,7 @@ def dump() -> None:
     """Log every living greenlet, what it waits for, and where."""
     found = list(living())
     first = f", of which the first {TASKS_MAX}" if len(found) > TASKS_MAX else ""
-    log.notice(f"{counted(len(found), 'greenlet')}{first}{':' if found else ''}")
+    log.notice(f"{counted(len(found), 'greenlet')}{first}:" if found else "no handler or task is running")
     for one in found[:TASKS_MAX]:
         waits = getattr(one, "waits_for", None)
         log.notice(f"{name_of(one)}{f' waits for {waits}' if waits is not None else ''}:\n{stack(one.gr_frame)}")

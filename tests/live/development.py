@@ -56,9 +56,9 @@ class Run:
 
     @property
     def url(self) -> str:
-        found = re.search(r"listening on (http://[\d.]+:\d+)", self.log())
-        assert found is not None
-        return found[1]
+        found: list[str] = re.findall(r"(?:listening on|are shown it, too:) (https?://[\d.]+:\d+)", self.log())
+        assert found
+        return found[-1]
 
     def get(self, path: str, accept: str = "*/*", **fields: str) -> tuple[int, str]:
         """Status and text; ``sec_fetch_mode="cors"`` is a field."""

@@ -53,6 +53,7 @@ def test_a_first_start_that_fails_waits_for_the_mend(tmp_path: Path) -> None:
     with running(tmp_path) as run:
         until(lambda: "nothing is served yet" in run.log(), run.log)
         assert "app.py:1:1: error: ModuleNotFoundError" in run.log()
+        assert "browsers are shown it" not in run.log(), "no address is known, and none is guessed"
         (tmp_path / "app.py").write_text(APP.format(text="mended"))
         run.ready()
         assert run.get("/") == (200, "mended")

@@ -7,12 +7,14 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from server import DEADLINE, Server, opened, until
+from server import DEADLINE, REPOSITORY, Server, opened, until
 
 Start = Callable[..., Server]
 
@@ -67,6 +69,29 @@ def begin(up: Server, path: bytes) -> socket.socket:
     client = socket.create_connection(("127.0.0.1", up.port), DEADLINE)
     client.sendall(b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % path)
     return client
+
+
+def test_a_stop_that_takes_long_says_whom_it_waits_for(server: Start) -> None:
+    up = server("control sock\n" + CONF, app=APP, workers=1)
+    ours, theirs = os.openpty()
+    with begin(up, b"/hold") as client:
+        words = [sys.executable, "-m", "gkore", "stop", "--control", "sock"]
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        stop = subprocess.Popen(words, cwd=up.directory, env=environment, stdout=subprocess.DEVNULL, stderr=theirs)
+        os.close(theirs)
+        try:
+            said = b""
+            while b"workers: 1 draining; 1 connections" not in said:
+                said += os.read(ours, 4096)
+            up.says(r"still finishing requests: worker 1 \(pid \d+\) has 1 connection, \d+ s left")
+            (up.directory / "go").touch()
+            assert b"held" in client.recv(65536)
+            assert stop.wait(DEADLINE) == 0
+        finally:
+            stop.kill()
+            stop.wait()
+            os.close(ours)
+    until(lambda: up.ended, up.log)
 
 
 def test_a_stop_serves_what_waits_in_the_queue(server: Start) -> None:

@@ -42,6 +42,12 @@ def opened(run: Run, path: str = "/") -> tuple[int, str]:
     return run.get(path, HTML, sec_fetch_mode="navigate")
 
 
+def waits(page: str) -> bytes:
+    """What the script of a page asks: is there anything new?"""
+    mark = page.partition("mark='")[2][:8]
+    return f"GET / HTTP/1.1\r\nHost: x\r\nGkore-Wait: {mark}\r\n\r\n".encode()
+
+
 def test_browsers_see_it_and_others_the_old_code(tmp_path: Path) -> None:
     app = tmp_path / "app.py"
     app.write_text(APP.format(text="old"))
@@ -70,8 +76,10 @@ def test_browsers_see_it_and_others_the_old_code(tmp_path: Path) -> None:
         assert ":16 in kore_worker_configure</h2>" in opened(run)[1]
         assert run.get("/") == (200, "old")
 
+        assert run.get("/", gkore_wait="another")[0] == 205, "who sees another mistake than this one need not wait"
+        page = opened(run)[1]
         with closing(socket.create_connection(("127.0.0.1", int(run.url.rpartition(":")[2])), DEADLINE)) as waiting:
-            waiting.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nGkore-Wait: 1\r\n\r\n")
+            waiting.sendall(waits(page))
             app.write_text(APP.format(text="new"))
             assert waiting.recv(65536).startswith(b"HTTP/1.1 205 "), "the page is told to load itself again"
         until(lambda: opened(run) == (200, "new"), run.log)
@@ -83,8 +91,9 @@ def test_a_stop_tells_waiting_pages_to_ask_again(tmp_path: Path) -> None:
         run.ready()
         (tmp_path / "app.py").write_text("1 +\n")
         until(lambda: opened(run)[0] == 500, run.log)
+        page = opened(run)[1]
         with closing(socket.create_connection(("127.0.0.1", int(run.url.rpartition(":")[2])), DEADLINE)) as waiting:
-            waiting.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nGkore-Wait: 1\r\n\r\n")
+            waiting.sendall(waits(page))
             until(lambda: run.get("/") == (200, "old"), run.log)  # on the one worker, behind the request that waits
             assert run.stop() == 0
             answer = waiting.recv(65536)

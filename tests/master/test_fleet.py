@@ -195,7 +195,7 @@ def test_configure_that_fails_ends_the_start(tiny: Start) -> None:
     server = tiny(configure="fail")
     assert server.ends() == 3
     assert "ValueError: this application can't be configured" in server.log
-    assert "parent_configure raised " in server.log
+    assert "parent_configure raised:\n" in server.log
 
 
 # -- the bus -----------------------------------------------------------------------------------------------------------
