@@ -157,7 +157,7 @@ class Keymgr:
 
         def live() -> int:
             privileges.apply()
-            keymgr.serve(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, theirs.detach()))
+            keymgr.serve(theirs)
             return 0
 
         try:

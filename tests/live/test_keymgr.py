@@ -149,6 +149,51 @@ def test_rsa_signatures_of_tls_1_2(server: Start, authority: Authority) -> None:
         assert re.search(r"Peer signature type: " + algorithm.partition("+")[0], said), said
 
 
+BROKEN_IN = """
+import os
+import socket
+import subprocess
+import mmap
+from gkore import log
+from gkore.keys import keymgr
+
+ACTIONS = {
+    "file": lambda: os.open("/etc/passwd", os.O_RDONLY),
+    "socket": lambda: socket.socket(),
+    "process": lambda: os.fork(),
+    "code": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC),
+    "mode": lambda: os.chmod("/tmp", 0o777),
+    "program": lambda: os.execv("/bin/true", ["true"]),
+}
+find, tried = keymgr.Ring.find, set()
+
+def broken(ring, name):
+    for word, action in ACTIONS.items():
+        try:
+            if word not in tried:
+                tried.add(word)
+                log.notice(f"trying {word}")
+                log.notice(f"{word}: {action()}")
+        except OSError as failure:
+            log.notice(f"{word}: {failure.strerror}")
+    return find(ring, name)
+
+keymgr.Ring.find = broken
+"""
+
+
+def test_somebody_who_has_broken_into_it_can_do_nothing_but_sign(server: Start, authority: Authority) -> None:
+    conf = "privsep keymgr {\n}\n" + domain("*", authority.issue("one.test"))
+    up = server(conf, app=APP + BROKEN_IN, workers=1)
+    until(lambda: keymgr(up), up.log)
+    assert "Seccomp:\t2" in Path(f"/proc/{keymgr(up)}/status").read_text()
+    with pytest.raises(OSError), connected(up, context(authority)):  # every successor breaks in turn
+        pass
+    said = dict(re.findall(r"\[keymgr\] log=\[(\w+): (.*)\]", up.log()))
+    assert said == dict.fromkeys(("file", "socket", "process", "code", "mode"), "Operation not permitted")
+    assert re.search(r"the key manager .* was killed by SIGSYS .a system call that the sandbox forbids", up.log())
+
+
 def test_killed_key_managers_are_replaced_and_nobody_notices(server: Start, authority: Authority) -> None:
     up = server("privsep keymgr {\n}\n" + domain("*", authority.issue("one.test")), app=APP, workers=2)
     until(lambda: keymgr(up), up.log)

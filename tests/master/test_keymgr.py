@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from certificates import Authority
+from gevent.monkey import get_original
 from server import until
 
 from gkore.conf.site import Domain, Site
@@ -28,7 +29,9 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def keymgr(pair: tuple[Path, Path]) -> Iterator[Keymgr]:
+def keymgr(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Keymgr]:
+    for module, name in (("time", "sleep"), ("_thread", "start_new_thread")):  # as when it is imported in time
+        monkeypatch.setattr(f"gkore.keys.keymgr.{name}", get_original(module, name))
     site = Site()
     site.domains.append(Domain("one.test", certfile=str(pair[0]), certkey=str(pair[1])))
     made = Keymgr(site, Privileges(64))
