@@ -258,7 +258,7 @@ class Loop:
         reopen_log()
         self.fleet.signal(signal.SIGUSR1)
         self.launch.acme.signal(signal.SIGUSR1)
-        self.renewal.begin()
+        self.launch.acme.certificates.note(self.fleet.application.site, self.renewal.begin())
 
     def _resize(self, number: signal.Signals) -> None:
         try:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from certificates import Authority
-from server import DEADLINE, Server, until
+from server import DEADLINE, REPOSITORY, Server, until
 
 Start = Callable[..., Server]
 
@@ -311,19 +313,81 @@ def test_a_new_certificate_is_served_after_hup_and_old_connections_go_on(server:
             assert ask(new)[0] == 200
 
 
-@pytest.mark.parametrize("wrong", ["missing", "mismatch", "no certificate"])
-def test_wrong_files_are_mistakes_of_the_conf(server: Start, authority: Authority, wrong: str) -> None:
+WRONG = {
+    "missing": r"there is no file .*gone",
+    "mismatch": r"key values mismatch .it belongs to another certificate",
+    "other kind": r"key values mismatch .it is not even of the certificate's kind",
+    "no certificate": r"certfile .*: there is no certificate in it .PEM.\n",
+    "no key": r"certkey .*: there is no private key in it .PEM.\n",
+    "der": r"it is DER: `openssl x509 -inform der -in .* -out NEW`",
+    "cut off": r"certkey .*: it is cut off: an -----END line is missing",
+    "damaged": r"certkey .*: what is between the BEGIN and END lines is damaged",
+    "encrypted": r"the key is encrypted; .* .`openssl pkey -in KEY -out NEW`.",
+    "small": r"too small for OpenSSL's security level: make one of 2048 bits",
+}
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["in workers", "apart"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_files_are_mistakes_of_the_conf(
+    tmp_path: Path, server: Start, authority: Authority, wrong: str, apart: bool
+) -> None:
     cert, key = authority.issue("one.test")
+    text = key.read_text()
+    other = tmp_path / "other"
     if wrong == "missing":
-        key = key.with_suffix(".gone")
-    elif wrong == "mismatch":
-        key = authority.issue("two.test")[1]
+        other = other.with_suffix(".gone")
+    elif wrong in ("mismatch", "other kind"):
+        other = authority.issue("two.test", "", "ec" if wrong == "mismatch" else "rsa")[1]
+    elif wrong == "no certificate":
+        cert, other = key, key
+    elif wrong == "der":
+        subprocess.run(["openssl", "x509", "-in", cert, "-outform", "der", "-out", other], check=True)
+        cert, other = other, key
+    elif wrong == "encrypted":
+        subprocess.run(["openssl", "pkey", "-in", key, "-aes256", "-passout", "pass:x", "-out", other], check=True)
+    elif wrong == "small":
+        new = [
+            "-newkey",
+            "rsa:1024",
+            "-nodes",
+            "-keyout",
+            other,
+            "-out",
+            tmp_path / "small.pem",
+            "-subj",
+            "/CN=one.test",
+        ]
+        subprocess.run(["openssl", "req", "-x509", *new], check=True, capture_output=True)
+        cert = tmp_path / "small.pem"
     else:
-        cert = key
-    up = server(domain("*", (cert, key)), app=APP, ready=False, status=3)
+        middle = len(text) // 2
+        other.write_text({"no key": cert.read_text(), "cut off": text[:middle]}.get(wrong, text[:80] + text[120:]))
+    conf = ("privsep keymgr {\n}\n" if apart else "") + domain("*", (cert, other))
+    up = server(conf, app=APP, ready=False, status=3)
     assert up.ends() == 3
+    assert re.search(WRONG[wrong], up.log()), up.log()
     assert "kore.conf:" in up.log()
     assert "1 mistake in the configuration" in up.log()
+
+
+def test_a_certificate_that_has_ended_is_told_of(server: Start, authority: Authority) -> None:
+    pair = authority.issue_ended("one.test")
+    up = server(domain("*", pair), app=APP, workers=1)
+    up.says(r"one.test-ended.pem has ended on 2020-12-31: clients refuse it; .* send SIGUSR1")
+
+    def until_when() -> float:
+        words = [sys.executable, "-m", "gkore", "status", "--json", "-c", "kore.conf"]
+        env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        [domain] = json.loads(subprocess.check_output(words, cwd=up.directory, env=env))["certificates"]
+        return float(domain["until"])
+
+    assert until_when() < 1609459200  # the end of 2020
+    for source, target in zip(authority.issue("one.test"), pair, strict=True):
+        target.write_bytes(source.read_bytes())
+    up.signal(signal.SIGUSR1)
+    up.says(r"certificates read again")
+    assert until_when() > 1609459200
 
 
 def test_a_stop_finishes_what_is_in_flight(server: Start, authority: Authority) -> None:
