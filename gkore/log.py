@@ -38,9 +38,17 @@ class Log:
     def open(self, path: str) -> None:
         """Append to ``path`` from now on; opened again under the same name after a rotation. OSError as open(2)."""
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        if self.path and self.descriptor is not None and self.descriptor > 2:
-            close(self.descriptor)
-        self.path, self.descriptor, self.journal = path, descriptor, False
+        if self.path:
+            self.adopt(descriptor)
+            close(descriptor)
+        else:
+            self.descriptor, self.journal = descriptor, False
+        self.path = path
+
+    def adopt(self, descriptor: int) -> None:
+        """Go on in that file; the number of our descriptor stays, which faulthandler knows."""
+        if self.path and self.descriptor is not None:
+            os.dup2(descriptor, self.descriptor, inheritable=False)
 
     def to_syslog(self) -> None:
         """Say everything to syslog, facility daemon, as Kore does when it has no terminal and no logfile."""

@@ -1,8 +1,9 @@
 """The process that holds the private keys, and signs for the workers (Kore's key manager).
 
 It is told everything over one socket, its feed, in packets: ``K`` a key (PEM), ``E`` the end of what was read at one
-time, ``C`` with a descriptor: one worker's channel. A thread a channel reads requests and answers them (``signing``);
-OpenSSL signs without the interpreter's lock, so that workers on several cores don't wait for each other.
+time, ``C`` with a descriptor: one worker's channel, ``L`` with one: the log, opened again. A thread a channel reads
+requests and answers them (``signing``); OpenSSL signs without the interpreter's lock, so that workers on several cores
+don't wait for each other.
 
 - Keys come from a process that is thrown away, which still may read them. This one opens no file, and can become
   anybody at once.
@@ -25,6 +26,7 @@ import resource
 import signal
 import socket
 from _thread import stack_size, start_new_thread  # captured before they are patched: these threads block
+from posix import close  # not os.close: see log
 from signal import signal as handle
 from time import sleep
 
@@ -33,7 +35,7 @@ from gkore.keys.openssl import PrivateKey
 from gkore.keys.signing import PACKET_MAX, answer, read_request
 from gkore.seccomp import ALLOW, ERRNO, KILL, Filter, Test, lacking
 
-KEY, END, CHANNEL = b"K", b"E", b"C"
+KEY, END, CHANNEL, LOG = b"K", b"E", b"C", b"L"
 PEM_MAX = 65536
 PR_SET_DUMPABLE = 4
 STACK = 512 * 1024
@@ -41,10 +43,10 @@ UNHEARD = 20
 """Looks, 10 ms apart, for a key that is on its way to us: workers may hear of a new certificate first."""
 
 CALLS = """
-recvmsg recvfrom sendmsg sendto getsockname read write close futex clock_gettime clock_nanosleep nanosleep gettimeofday
-time getrandom getpid gettid getrusage sysinfo sched_yield sched_getaffinity mmap munmap mremap mprotect madvise brk
-membarrier rseq set_robust_list sigaltstack rt_sigreturn rt_sigaction rt_sigprocmask restart_syscall tgkill exit
-exit_group
+recvmsg recvfrom sendmsg sendto getsockname read write close dup3 futex clock_gettime clock_nanosleep nanosleep
+gettimeofday time getrandom getpid gettid getrusage sysinfo sched_yield sched_getaffinity mmap munmap mremap mprotect
+madvise brk membarrier rseq set_robust_list sigaltstack rt_sigreturn rt_sigaction rt_sigprocmask restart_syscall tgkill
+exit exit_group
 """
 BREAK_IN = "execve execveat ptrace process_vm_readv process_vm_writev"
 FIONBIO, PROT_EXEC, CLONE_THREAD = 0x5421, 4, 0x10000
@@ -101,6 +103,9 @@ def serve(feed: _socket.socket) -> None:
         elif word == CHANNEL and descriptor is not None:
             ring.open.add(descriptor)
             start_new_thread(_listen, (ring, descriptor))
+        elif word == LOG and descriptor is not None:
+            log.log.adopt(descriptor)
+            close(descriptor)
     feed.close()
     while ring.open:
         sleep(0.05)

@@ -25,7 +25,7 @@ from gkore.conf.application import Application
 from gkore.errors import StartError
 from gkore.master import notify, succession
 from gkore.master.banner import greet
-from gkore.master.birth import RunWorker, reopen_log
+from gkore.master.birth import RunWorker
 from gkore.master.children import Child
 from gkore.master.control import Client, Control
 from gkore.master.fleet import Fleet
@@ -36,6 +36,7 @@ from gkore.master.metrics import Metrics
 from gkore.master.privileges import Privileges
 from gkore.master.reload import Reload
 from gkore.master.renewal import Renewal
+from gkore.master.rotation import rotate
 from gkore.master.status import census
 from gkore.master.watchdog import Watchdog
 from gkore.protocol.slot import Exit
@@ -255,9 +256,8 @@ class Loop:
         self.fleet.stop(Exit.OK, number.name)
 
     def _reopen(self, _: signal.Signals) -> None:
-        reopen_log()
+        rotate(self.fleet, self.launch.acme)
         self.fleet.signal(signal.SIGUSR1)
-        self.launch.acme.signal(signal.SIGUSR1)
         self.launch.acme.certificates.note(self.fleet.application.site, self.renewal.begin())
 
     def _resize(self, number: signal.Signals) -> None:

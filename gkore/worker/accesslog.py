@@ -127,14 +127,6 @@ class AccessLog:
         except OSError as failure:
             log.error(f"access log {self._file.path}: {failure.strerror}; {len(lines)} bytes are lost")
 
-    def reopen(self) -> None:
-        """After a rotation (SIGUSR1)."""
-        self.flush()
-        try:
-            self._file.reopen()
-        except OSError as failure:
-            log.error(f"access log {self._file.path} can't be opened: {failure.strerror}; the old file is written on")
-
 
 def caller(request: Request) -> str:
     """Who asked, where that isn't just the other end of the connection."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from certificates import Authority
-from server import Server, until
+from server import Server, opened, until
 from test_tls import APP, ask, connected, context, domain
 
 Start = Callable[..., Server]
@@ -192,6 +192,18 @@ def test_somebody_who_has_broken_into_it_can_do_nothing_but_sign(server: Start, 
     said = dict(re.findall(r"\[keymgr\] log=\[(\w+): (.*)\]", up.log()))
     assert said == dict.fromkeys(("file", "socket", "process", "code", "mode"), "Operation not permitted")
     assert re.search(r"the key manager .* was killed by SIGSYS .a system call that the sandbox forbids", up.log())
+
+
+def test_a_rotated_log_reaches_the_key_manager(server: Start, authority: Authority) -> None:
+    conf = "logfile gkore.log\nprivsep keymgr {\n    runas daemon\n}\n" + domain("*", authority.issue("one.test"))
+    up = server(conf, app=APP, workers=1, ready=False)
+    log = up.directory / "gkore.log"
+    until(lambda: log.exists() and "holds 1 key" in log.read_text(), up.log)
+    pid = int(re.findall(r"the key manager \(pid (\d+)\) holds", log.read_text())[-1])
+    assert str(log) in opened(pid)
+    log.rename(log.with_suffix(".1"))
+    up.signal(signal.SIGUSR1)
+    until(lambda: str(log) in opened(pid) and str(log.with_suffix(".1")) not in opened(pid), "the new log")
 
 
 def test_killed_key_managers_are_replaced_and_nobody_notices(server: Start, authority: Authority) -> None:

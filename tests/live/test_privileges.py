@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import http.client
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from server import REPOSITORY, Server, until
+from server import DEADLINE, REPOSITORY, Server, until
 
 Start = Callable[..., Server]
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -246,13 +248,48 @@ def test_landlock_keeps_a_handler_from_what_it_does_not_need(server: Start, tmp_
         f"read {names[0]}",
         f"read {names[1]}",
         f"write {names[1]}",
-        f"read {names[2]}",
-        f"write {names[2]}",
         f"read {names[3]}",
         "read app.py",
     }
     assert up.get("/files/file").text == "files"
     assert (tmp_path / "logs/access.log").exists()
+
+
+SAY = """
+import kore
+
+def say(req):
+    kore.log(kore.LOG_NOTICE, "here I am")
+    req.response(200, b"")
+"""
+CONFINED = f"runas nobody\nseccomp yes\n{'landlock yes' if LANDLOCK else ''}\n"
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("privileges", [CONFINED, "root /usr/lib\n"], ids=["confined", "in a chroot"])
+def test_rotated_logs_reach_workers_that_could_not_open_them(server: Start, tmp_path: Path, privileges: str) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir(mode=0o700)
+    log, access = logs / "gkore.log", logs / "access.log"
+    routes = f"domain * {{\n    accesslog {access}\n    route /say say\n}}\n"
+    up = server(f"{privileges}logfile {log}\n{routes}", app=SAY, ready=False)
+    until(lambda: log.exists() and "log=[ready: " in log.read_text(), up.log)
+    port = int(re.search(r"listening on http://\S*:(\d+) ", log.read_text())[1])
+    for number in (1, 2):
+        for file in (log, access):
+            file.rename(file.with_suffix(f".{number}"))
+        up.signal(signal.SIGUSR1)
+
+        def both_write() -> bool:
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+            client.request("GET", "/say")
+            assert client.getresponse().status == 200
+            client.close()
+            return log.exists() and len(set(re.findall(r"proc=\[(wrk .)\] log=\[here I am", log.read_text()))) == 2
+
+        until(both_write, "both workers in the new log")
+        until(lambda: access.exists() and b"/say" in access.read_bytes(), "lines in the new access log")
+    assert "can't be opened" not in "".join(file.read_text() for file in logs.glob("gkore.*"))
 
 
 @NEEDS_LANDLOCK
