@@ -48,11 +48,6 @@ class LogFile:
         """Go on in that file."""
         os.dup2(descriptor, self.descriptor, inheritable=False)
 
-    def give(self, user: int, group: int) -> None:
-        """Let another user write to it. OSError as fchown(2)."""
-        if self.path != STDOUT:
-            os.fchown(self.descriptor, user, group)
-
     def write(self, data: bytes) -> None:
         """Append ``data`` in one piece. OSError as write(2)."""
         view = memoryview(data)
