@@ -83,7 +83,8 @@ class Renewal:
         except OSError as failure:
             wrong = f"{failure.filename}: {failure.strerror}"
         if wrong:
-            log.error(f"domain {domain.name} ({domain.place}) keeps its old certificate: {wrong}")
+            what = f"domain {domain.name} ({domain.place}) keeps its old certificate: {wrong}"
+            log.error(f"{what}; mend it and send SIGUSR1 again")
             return None
         return chain.decode("latin-1"), key.decode("latin-1")
 

@@ -105,6 +105,23 @@ def test_the_name_chooses_the_certificate_and_bounds_the_hosts(server: Start, au
         assert ask(sock, host="three.test")[0] == 404
 
 
+@pytest.mark.parametrize("dialect", ["binds", "servers"])
+def test_who_speaks_tls(server: Start, authority: Authority, dialect: str) -> None:
+    one = domain("one.test", authority.issue("one.test"))
+    if dialect == "binds":  # of Kore 3.2: TLS as soon as a domain has a certificate
+        up = server(f"bind 127.0.0.1 0\n{one}", app=APP, workers=1)
+    else:
+        plain = domain("one.test", authority.issue("one.test"), "    attach plain\n")
+        one = one.replace("{\n", "{\n    attach secure\n", 1)
+        servers = "server secure {\n    bind 127.0.0.1 0\n}\nserver plain {\n    bind 127.0.0.1 0\n    tls no\n}\n"
+        up = server(servers + one + plain, app=APP, workers=1)
+        with socket.create_connection(("127.0.0.1", up.ports[1]), DEADLINE) as client:
+            client.sendall(b"GET /who HTTP/1.1\r\nhost: one.test\r\nconnection: close\r\n\r\n")
+            assert b'"protocol": "http"' in client.makefile("rb").read()
+    with connected(up, context(authority)) as sock:
+        assert json.loads(ask(sock)[1])["protocol"] == "https"
+
+
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_versions(server: Start, authority: Authority, version: str) -> None:
     up = server(f"tls_version {version}\n" + domain("*", authority.issue("one.test")), app=APP)
