@@ -28,7 +28,7 @@ import socket
 from _thread import stack_size, start_new_thread  # captured before they are patched: these threads block
 from posix import close  # not os.close: see log
 from signal import signal as handle
-from time import sleep
+from time import monotonic, sleep
 
 from gkore import log
 from gkore.keys.openssl import PrivateKey
@@ -41,6 +41,8 @@ PR_SET_DUMPABLE = 4
 STACK = 512 * 1024
 UNHEARD = 20
 """Looks, 10 ms apart, for a key that is on its way to us: workers may hear of a new certificate first."""
+FIRST = 2.0
+"""Seconds of our life in which nothing is refused before all keys were told: workers may be ready sooner than we."""
 
 CALLS = """
 recvmsg recvfrom sendmsg sendto getsockname read write close dup3 futex clock_gettime clock_nanosleep nanosleep
@@ -61,6 +63,7 @@ class Ring:
         self._coming: dict[bytes, PrivateKey] = {}
         self._before: dict[bytes, PrivateKey] = {}
         self._keys: dict[bytes, PrivateKey] = {}
+        self._patient = monotonic() + FIRST
 
     def add(self, pem: bytes) -> None:
         try:
@@ -75,12 +78,15 @@ class Ring:
         """All that was read at one time is there: forget what is older than the time before. The names of the new."""
         coming, self._coming = self._coming, {}
         self._keys, self._before = {**self._before, **coming}, coming
+        self._patient = 0.0
         return b"".join(coming)
 
     def find(self, name: bytes) -> PrivateKey | None:
-        for _ in range(UNHEARD):
+        looks = 0
+        while looks < UNHEARD or monotonic() < self._patient:
             if name in self._keys:
                 return self._keys[name]
+            looks += 1
             sleep(0.01)
         return None
 

@@ -61,6 +61,13 @@ def keymgr(up: Server) -> int:
     return int(found[-1]) if found else 0
 
 
+def stop(pid: int) -> None:
+    """Have a process stand still. SIGSTOP wakes one thread, which stops the others: until then they work on."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = Path(f"/proc/{pid}/task")
+    until(lambda: all(") T " in (task / "stat").read_text() for task in tasks.iterdir()), "all threads to stop")
+
+
 def secrets(key: Path) -> list[bytes]:
     """The private numbers of a key as OpenSSL has them in memory, either way round, and the lines of its file."""
     text = subprocess.run(
@@ -225,7 +232,7 @@ def test_a_key_manager_that_does_not_answer_fails_handshakes_and_nothing_else(
     up = server("privsep keymgr {\n}\n" + domain("*", authority.issue("one.test")), app=APP, workers=1)
     until(lambda: keymgr(up), up.log)
     with connected(up, context(authority)) as before:
-        os.kill(keymgr(up), signal.SIGSTOP)
+        stop(keymgr(up))
         try:
             for _ in range(2):
                 with pytest.raises((ssl.SSLError, OSError)), connected(up, context(authority)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from gevent.monkey import get_original
 from server import until
 
 from gkore.conf.site import Domain, Site
+from gkore.keys.keymgr import Ring
 from gkore.keys.openssl import PrivateKey
 from gkore.keys.signing import Request, Scheme
 from gkore.master.keymgr import Keymgr
@@ -77,3 +79,15 @@ def test_keys_that_can_t_be_read_are_read_later(keymgr: Keymgr, pair: tuple[Path
     with theirs:
         keymgr.keep(1, ours)
         assert Signer(theirs).sign(wanted)
+
+
+def test_a_request_waits_for_the_first_keys(pair: tuple[Path, Path]) -> None:
+    pem = pair[1].read_bytes()
+    ring = Ring()
+    late = threading.Timer(0.5, ring.add, [pem])
+    late.start()
+    assert ring.find(PrivateKey(pem).name)
+    late.join()
+    for _ in range(3):
+        ring.turn()  # it knows all by now, and that is no key of its any more
+    assert ring.find(PrivateKey(pem).name) is None
