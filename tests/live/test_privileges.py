@@ -14,7 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from certificates import Authority
+from postgres import postgres
 from server import DEADLINE, REPOSITORY, Server, until
+from test_tls import ask, connected, context
 
 Start = Callable[..., Server]
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -142,6 +145,44 @@ def test_the_sandbox_lets_an_application_work(server: Start) -> None:
         "wx": "PermissionError 13",
         "kept": "None",
     }
+
+
+SERVICE = """
+import json
+import os
+import kore
+
+def kore_worker_configure():
+    kore.dbsetup("db", os.environ["DSN"])
+
+def plain(req):
+    req.response(200, b"plain")
+
+async def service(req):
+    port, authority = req.body.decode().split()
+    rows = await req.pgsql("db", "SELECT 40 + 2 AS answer")
+    site = kore.httpclient(f"https://localhost:{port}/plain", cabundle=authority)  # looks the name up, too
+    answer = await site.get()
+    number = await kore.thread(sum, [1, 2, 3])
+    req.response(200, json.dumps([rows[0]["answer"], answer[0], answer[1].decode(), number]).encode())
+"""
+
+
+def test_under_the_sandbox_a_service_with_tls_and_a_database_works(server: Start, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca", "root")
+    cert, key = authority.issue("localhost")
+    files = f"    certfile {cert}\n    certkey {key}\n"
+    routes = "    route /plain plain\n    route /service service\n"
+    conf = f"seccomp yes\nprivsep keymgr {{\n}}\ndomain localhost {{\n{files}{routes}}}\n"
+    with postgres() as database:
+        up = server(conf, app=SERVICE, env={"DSN": database.get_uri()})
+        body = f"{up.port} {authority.cert}".encode()
+        for _ in range(4):
+            with connected(up, context(authority), "localhost") as sock:
+                status, answer = ask(sock, "/service", "localhost", body)
+                assert (status, json.loads(answer)) == (200, ["42", 200, "plain", 6]), up.log()
+        assert "SIGSYS" not in up.log()
+        up.stop()
 
 
 def test_what_it_forbids_ends_the_worker(server: Start) -> None:
