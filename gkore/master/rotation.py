@@ -31,7 +31,8 @@ def rotate(fleet: Fleet, acme: Acme) -> None:
         for begin in range(0, len(names), AT_ONCE):
             some = names[begin : begin + AT_ONCE]
             envelope = Envelope(Kind.LOGS, MASTER, child.slot, json.dumps(some).encode())
-            child.line.send(envelope, [descriptors[name] for name in some])
+            if not child.line.send(envelope, [descriptors[name] for name in some]):
+                log.error(f"{child} does not listen: it writes on into the old log files; send SIGUSR1 again")
     if "" in descriptors:
         fleet.keymgr.log_to(descriptors[""])
         acme.log_to(descriptors[""])
