@@ -52,11 +52,24 @@ def _read(path: str) -> dict[str, Any]:
 def complain(domain: Domain) -> None:
     """Log it when clients will refuse a certificate that somebody else renews. OSError, ValueError."""
     ends, begins = ends_at(domain.certfile), begins_at(domain.certfile)
-    day = strftime("%Y-%m-%d", gmtime(ends if ends < time() else begins))
-    wrong = f"has ended on {day}" if ends < time() else f"holds from {day} on" if begins > time() else ""
+    names = [str(value).lower() for _, value in _read(domain.certfile).get("subjectAltName", ())]
+    wrong = ""
+    if ends < time():
+        wrong = f"has ended on {strftime('%Y-%m-%d', gmtime(ends))}"
+    elif begins > time():
+        wrong = f"holds from {strftime('%Y-%m-%d', gmtime(begins))} on"
+    elif not _covers(names, domain.name.lower()):
+        wrong = f"is for {', '.join(names[:5]) or 'no name (subjectAltName)'}, not for {domain.name}"
     if wrong:
         what = f"domain {domain.name} ({domain.place}): the certificate {domain.certfile} {wrong}"
         log.error(f"{what}: clients refuse it; put another one there and send SIGUSR1")
+
+
+def _covers(names: list[str], name: str) -> bool:
+    """Whether a certificate's names cover a host (RFC 9525 6.3); of patterns that stays unknown."""
+    if not name.replace("-", "").replace(".", "").isalnum():
+        return True
+    return name in names or f"*.{name.partition('.')[2]}" in names
 
 
 class Certificates:

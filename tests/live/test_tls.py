@@ -388,6 +388,15 @@ def test_wrong_files_are_mistakes_of_the_conf(
     assert "1 mistake in the configuration" in up.log()
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("one.test", ""), ("two.test", "is for one.test, not for two.test: clients refuse"), ("*", "")]
+)
+def test_a_certificate_for_another_name_is_told_of(server: Start, authority: Authority, name: str, said: str) -> None:
+    up = server(domain(name, authority.issue("one.test")), app=APP, workers=1)
+    assert said in up.log()
+    assert ("clients refuse" in up.log()) is bool(said)
+
+
 def test_a_certificate_that_has_ended_is_told_of(server: Start, authority: Authority) -> None:
     pair = authority.issue_ended("one.test")
     up = server(domain("*", pair), app=APP, workers=1)
