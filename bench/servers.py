@@ -133,6 +133,13 @@ def gkore(place: Place, app: str) -> list[str]:
     return [str(BIN / "gkore"), "-n", "-r", "-c", conf]
 
 
+def gkore_apart(place: Place, app: str) -> list[str]:
+    command = gkore(place, app)
+    with open(command[-1], "a") as conf:
+        conf.write("privsep keymgr {\n}\n")
+    return command
+
+
 def kore(place: Place, app: str) -> list[str]:
     given = os.environ.get("KORE_BIN")
     conf = place.conf("kore.conf" if given else "kore41.conf")
@@ -240,6 +247,15 @@ SERVERS = (
         gkore,
         dict.fromkeys(LOGS, "hello"),
         binary=lambda: shutil.which(str(BIN / "gkore")),
+        beside=True,
+    ),
+    Server(
+        "gkore-apart",
+        "gkore with its keys in the key manager",
+        gkore_apart,
+        {"tls": "tls"},
+        default=False,
+        binary=lambda: str(BIN / "gkore"),
         beside=True,
     ),
     Server(

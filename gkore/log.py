@@ -44,10 +44,24 @@ class Log:
     def open(self, path: str) -> None:
         """Append to ``path`` from now on; opened again under the same name after a rotation. OSError as open(2)."""
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        if self.path and self.descriptor is not None and self.descriptor > 2:
-            close(self.descriptor)
-        self.path, self.descriptor, self.journal = path, descriptor, False
-        self._most = in_one_piece(descriptor)
+        if self.path:
+            self.adopt(descriptor)
+            close(descriptor)
+        else:
+            self.descriptor, self.journal = descriptor, False
+            self._settle()
+        self.path = path
+
+    def adopt(self, descriptor: int) -> None:
+        """Go on in that file; the number of our descriptor stays, which others may know."""
+        if self.path and self.descriptor is not None:
+            os.dup2(descriptor, self.descriptor, inheritable=False)
+            self._settle()
+
+    def _settle(self) -> None:
+        """There is another file beneath the descriptor."""
+        assert self.descriptor is not None
+        self._most = in_one_piece(self.descriptor)
         if self._streams:
             self.take_streams()
 

@@ -1,8 +1,7 @@
 """A file that lines are appended to by several processes, and that may be rotated under them.
 
-The master opens it before any worker gives its privileges up. A worker that is told to reopen it (SIGUSR1) goes through
-the directory's descriptor, which a chroot does not change; where it may not write there, the master, who reopens first,
-has made the new file, owned as the old one was.
+The master opens it before any worker gives its privileges up, and again after a rotation (SIGUSR1): the new file is
+owned as the old one was, and workers, who could not open it, are handed its descriptor.
 """
 
 from __future__ import annotations
@@ -47,13 +46,12 @@ class LogFile:
         if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
             with suppress(PermissionError):
                 os.fchown(descriptor, old.st_uid, old.st_gid)
-        os.dup2(descriptor, self.descriptor, inheritable=False)
+        self.adopt(descriptor)
         close(descriptor)
 
-    def give(self, user: int, group: int) -> None:
-        """Let another user write to it. OSError as fchown(2)."""
-        if self.path != STDOUT:
-            os.fchown(self.descriptor, user, group)
+    def adopt(self, descriptor: int) -> None:
+        """Go on in that file."""
+        os.dup2(descriptor, self.descriptor, inheritable=False)
 
     def write(self, data: bytes) -> None:
         """Append whole lines: in one piece, or into a pipe in as many as keep each line whole. OSError as write(2)."""

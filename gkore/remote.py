@@ -203,7 +203,8 @@ def table(found: dict[str, Any]) -> str:
     lines += map(row, found["workers"])
     keymgr = found.get("keymgr")
     if keymgr:
-        what = f"pid {keymgr['pid']}, {keymgr['keys']} keys" if keymgr["pid"] else "not running, see the log"
+        count = f"{keymgr['keys']} key{'s' if keymgr['keys'] != 1 else ''}"
+        what = f"pid {keymgr['pid']}, {count}" if keymgr["pid"] else "not running, see the log"
         lines += ["", f"key manager: {what}"]
     return "\n".join((*lines, *certificates(found["certificates"])))
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+from posix import close
 from typing import Any, NoReturn
 
 from setproctitle import setproctitle
@@ -24,7 +25,7 @@ from gkore.acme.responder import Responder
 from gkore.acme.schedule import pause, renewal, resumed
 from gkore.errors import ProtocolError
 from gkore.master.privileges import Privileges, User
-from gkore.protocol.bus import Opener
+from gkore.protocol.bus import Kind, Opener
 from gkore.protocol.commission import say, understand
 
 LOOK = 60.0
@@ -35,7 +36,7 @@ RECV = 65536
 def run(line: int, challenges: int, folder: int) -> NoReturn:
     """Live as the acme process; ends with the master's line."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(number, signal.SIG_IGN)  # the master's: a terminal sends them to the whole group
     setproctitle("gkore [acme]")
     log.log.process = "acme"
@@ -63,16 +64,6 @@ def open_log(wanted: dict[str, Any]) -> None:
         log.log.to_syslog()
     if wanted["path"]:
         log.log.open(wanted["path"])
-        signal.signal(signal.SIGUSR1, lambda *_: reopen(wanted["path"]))
-    else:
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-
-
-def reopen(path: str) -> None:
-    try:
-        log.log.open(path)
-    except OSError:  # after chroot or as another user: the old descriptor keeps working
-        pass
 
 
 def give_up(privileges: dict[str, Any]) -> None:
@@ -104,9 +95,13 @@ class Line:
         os._exit(0)
 
     def _read(self) -> bool:
-        data = self._sock.recv(RECV)
+        data, descriptors, _, _ = socket.recv_fds(self._sock, RECV, 1)
+        for descriptor in descriptors:  # of the log, which was opened again
+            log.log.adopt(descriptor)
+            close(descriptor)
         for envelope in self._opener.feed(data):
-            self._waiting.put(understand(envelope.payload))
+            if envelope.kind == Kind.ACME:
+                self._waiting.put(understand(envelope.payload))
         return bool(data)
 
     def next(self, patience: float | None = None) -> dict[str, Any]:

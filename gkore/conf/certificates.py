@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 4.2)."""
-CLEARER = {"no certificate assigned": "key values mismatch (it is not even of the certificate's kind)"}
+CLEARER = {
+    "no certificate assigned": "key values mismatch (it is not even of the certificate's kind)",
+    "key values mismatch": "key values mismatch (it belongs to another certificate)",
+    "ee key too small": "too small for OpenSSL's security level: make one of 2048 bits or more, or ECDSA P-256",
+    "ca md too weak": "signed with a digest that is no longer trusted (SHA-1, MD5): get a newer certificate",
+}
+"""OpenSSL's reasons, for people."""
+DER = {"CERTIFICATE": "x509", "PRIVATE KEY": "pkey"}
 VERSIONS = {"both": ("TLSv1_2", "TLSv1_3"), "1.2": ("TLSv1_2", "TLSv1_2"), "1.3": ("TLSv1_3", "TLSv1_3")}
 
 
@@ -68,13 +75,13 @@ def make_context(domain: Domain, settings: Any, apart: bool = False) -> ssl.SSLC
     _try(f"tls_cipher {settings.tls_cipher}", context.set_ciphers, settings.tls_cipher or CIPHERS)
     if settings.tls_dhparam:
         _try(f"tls_dhparam {settings.tls_dhparam}", context.load_dh_params, settings.tls_dhparam)
-    _try(f"certfile {domain.certfile}", _certificate, domain.certfile)
+    _try(f"certfile {domain.certfile}", _whole, domain.certfile, "CERTIFICATE")
     if apart:
         chain = read(domain.certfile)
         refuse(aside(lambda: try_key(domain, chain)))
         distant.install(context, chain)
     else:
-        _try(f"certkey {domain.certkey}", context.load_cert_chain, domain.certfile, domain.certkey, _no_password)
+        _load(context, domain)
     if domain.client_verify:
         context.verify_mode = ssl.CERT_REQUIRED
         _try(f"client_verify {domain.client_verify}", context.load_verify_locations, domain.client_verify)
@@ -117,7 +124,7 @@ def try_pair(domain: Domain) -> str:
 
     scratch = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        _try(f"certkey {domain.certkey}", scratch.load_cert_chain, domain.certfile, domain.certkey, _no_password)
+        _load(scratch, domain)
     except Refused as refused:
         return str(refused)
     return ""
@@ -133,14 +140,25 @@ def take(site: Site, news: Iterable[Sequence[Any]]) -> None:
         distant.install(site.domains[index].context, chain.encode("latin-1"), pair)
 
 
-def _certificate(path: str) -> None:
-    with open(path, encoding="ascii", errors="replace") as file:
-        if "-----BEGIN CERTIFICATE-----" not in file.read():
-            raise ValueError("there is no certificate in it (PEM)")
+def _load(context: ssl.SSLContext, domain: Domain) -> None:
+    """A certificate with its key. Refused."""
+    what = f"certkey {domain.certkey}"
+    _try(what, _whole, domain.certkey, "PRIVATE KEY")
+    _try(what, context.load_cert_chain, domain.certfile, domain.certkey, _no_password)
+
+
+def _whole(path: str, word: str) -> None:
+    """OSError, ValueError for what OpenSSL has no good words for."""
+    text = read(path)
+    if f"{word}-----".encode() not in text:
+        way = f"; it is DER: `openssl {DER[word]} -inform der -in {path} -out NEW`" if text[:1] == b"0" else ""
+        raise ValueError(f"there is no {word.lower()} in it (PEM){way}")
+    if text.count(b"-----BEGIN ") != text.count(b"-----END "):
+        raise ValueError("it is cut off: an -----END line is missing")
 
 
 def _no_password() -> str:
-    raise ValueError("the key is encrypted, and nobody is there to type its password: openssl pkey -in KEY -out PLAIN")
+    raise ValueError("the key is encrypted; gkore can't ask for its password (`openssl pkey -in KEY -out NEW`)")
 
 
 def _try(what: str, function: Any, *arguments: Any) -> None:
@@ -151,6 +169,7 @@ def _try(what: str, function: Any, *arguments: Any) -> None:
     except SSLError as failure:
         # set_ciphers raises one without a reason
         reason = (getattr(failure, "reason", None) or str(failure)).lower().strip("(),'").replace("_", " ")
+        reason = "what is between the BEGIN and END lines is damaged" if "pem lib" in reason else reason
         raise Refused(f"{what}: {CLEARER.get(reason, reason)}") from None
     except OSError as failure:
         raise Refused(f"{what}: {failure.strerror or failure}") from None

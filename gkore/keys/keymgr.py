@@ -1,8 +1,9 @@
 """The process that holds the private keys, and signs for the workers (Kore's key manager).
 
 It is told everything over one socket, its feed, in packets: ``K`` a key (PEM), ``E`` the end of what was read at one
-time, ``C`` with a descriptor: one worker's channel. A thread a channel reads requests and answers them (``signing``);
-OpenSSL signs without the interpreter's lock, so that workers on several cores don't wait for each other.
+time, ``C`` with a descriptor: one worker's channel, ``L`` with one: the log, opened again. A thread a channel reads
+requests and answers them (``signing``); OpenSSL signs without the interpreter's lock, so that workers on several cores
+don't wait for each other.
 
 - Keys come from a process that is thrown away, which still may read them. This one opens no file, and can become
   anybody at once.
@@ -10,6 +11,9 @@ OpenSSL signs without the interpreter's lock, so that workers on several cores d
 - The end of the feed means that no more channels come. It ends with the last of them, which is the last worker: so the
   old one serves the old workers to the end after a reload.
 - Nobody may look into it, not even processes of the same user: it is not dumpable (prctl(2), ptrace(2)).
+- It can do little but what is said here (seccomp(2)): no file, no socket, no process, no memory of code. What else it
+  tries is refused with an error; running a program or looking into another process, which only somebody does who has
+  broken in, ends it.
 """
 
 from __future__ import annotations
@@ -17,23 +21,37 @@ from __future__ import annotations
 import _socket
 import array
 import ctypes
+import errno
 import resource
 import signal
 import socket
 from _thread import stack_size, start_new_thread  # captured before they are patched: these threads block
+from posix import close  # not os.close: see log
 from signal import signal as handle
-from time import sleep
+from time import monotonic, sleep
 
 from gkore import log
 from gkore.keys.openssl import PrivateKey
 from gkore.keys.signing import PACKET_MAX, answer, read_request
+from gkore.seccomp import ALLOW, ERRNO, KILL, Filter, Test, lacking
 
-KEY, END, CHANNEL = b"K", b"E", b"C"
+KEY, END, CHANNEL, LOG = b"K", b"E", b"C", b"L"
 PEM_MAX = 65536
 PR_SET_DUMPABLE = 4
 STACK = 512 * 1024
 UNHEARD = 20
 """Looks, 10 ms apart, for a key that is on its way to us: workers may hear of a new certificate first."""
+FIRST = 2.0
+"""Seconds of our life in which nothing is refused before all keys were told: workers may be ready sooner than we."""
+
+CALLS = """
+recvmsg recvfrom sendmsg sendto getsockname read write close dup3 futex clock_gettime clock_nanosleep nanosleep
+gettimeofday time getrandom getpid gettid getrusage sysinfo sched_yield sched_getaffinity mmap munmap mremap mprotect
+madvise brk membarrier rseq set_robust_list sigaltstack rt_sigreturn rt_sigaction rt_sigprocmask restart_syscall tgkill
+exit exit_group
+"""
+BREAK_IN = "execve execveat ptrace process_vm_readv process_vm_writev"
+FIONBIO, PROT_EXEC, CLONE_THREAD = 0x5421, 4, 0x10000
 
 
 class Ring:
@@ -45,6 +63,7 @@ class Ring:
         self._coming: dict[bytes, PrivateKey] = {}
         self._before: dict[bytes, PrivateKey] = {}
         self._keys: dict[bytes, PrivateKey] = {}
+        self._patient = monotonic() + FIRST
 
     def add(self, pem: bytes) -> None:
         try:
@@ -59,19 +78,23 @@ class Ring:
         """All that was read at one time is there: forget what is older than the time before. The names of the new."""
         coming, self._coming = self._coming, {}
         self._keys, self._before = {**self._before, **coming}, coming
+        self._patient = 0.0
         return b"".join(coming)
 
     def find(self, name: bytes) -> PrivateKey | None:
-        for _ in range(UNHEARD):
+        looks = 0
+        while looks < UNHEARD or monotonic() < self._patient:
             if name in self._keys:
                 return self._keys[name]
+            looks += 1
             sleep(0.01)
         return None
 
 
-def serve(feed: socket.socket) -> None:
+def serve(feed: _socket.socket) -> None:
     """Sign until the feed and all channels have ended."""
     harden()
+    confine()
     stack_size(STACK)
     ring = Ring()
     while True:
@@ -86,6 +109,9 @@ def serve(feed: socket.socket) -> None:
         elif word == CHANNEL and descriptor is not None:
             ring.open.add(descriptor)
             start_new_thread(_listen, (ring, descriptor))
+        elif word == LOG and descriptor is not None:
+            log.log.adopt(descriptor)
+            close(descriptor)
     feed.close()
     while ring.open:
         sleep(0.05)
@@ -99,7 +125,27 @@ def harden() -> None:
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def receive(feed: socket.socket) -> tuple[bytes, int | None]:
+def confine() -> None:
+    """Leave this process the system calls that it needs, where the machine can do that."""
+    calls = Filter()
+    wrong = lacking()
+    if not wrong:
+        calls.rules(BREAK_IN, KILL)
+        for name in ("mmap", "mprotect"):
+            calls.rule(name, ERRNO | errno.EPERM, Test(2, PROT_EXEC, "any"))
+        calls.rule("ioctl", ALLOW, Test(1, FIONBIO, "equal"))
+        calls.rules("clone3", ERRNO | errno.ENOSYS)  # its flags are out of a filter's sight; glibc then takes clone
+        calls.rule("clone", ALLOW, Test(0, CLONE_THREAD, "all"))
+        calls.rules(CALLS, ALLOW)
+        try:
+            calls.enforce(ERRNO | errno.EPERM)
+        except OSError as failure:
+            wrong = str(failure.strerror)
+    if wrong:
+        log.notice(f"the key manager signs without a filter for system calls: {wrong}")
+
+
+def receive(feed: _socket.socket) -> tuple[bytes, int | None]:
     """One packet of a feed, and the descriptor that came with it."""
     try:
         packet, extra, _, _ = feed.recvmsg(PEM_MAX + 1, socket.CMSG_SPACE(4))

@@ -18,7 +18,6 @@ from setproctitle import setproctitle
 
 from gkore import log
 from gkore.errors import StartError
-from gkore.logfile import STAYS, log_files
 from gkore.master.privileges import Privileges
 from gkore.protocol.slot import Exit, Slot
 
@@ -35,7 +34,7 @@ class Closable(Protocol):
 RunWorker = Callable[["Application", Slot], int]
 
 TO_DEFAULT = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD)
-TO_IGNORE = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2)
+TO_IGNORE = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2)
 """Meant for the master; a terminal or ``killall`` sends them to the whole group, and by default they stop a process."""
 
 
@@ -93,7 +92,6 @@ def _shed(name: str, strange: Iterable[Closable]) -> None:
         handle(number, signal.SIG_DFL)
     for number in TO_IGNORE:
         handle(number, signal.SIG_IGN)
-    handle(signal.SIGUSR1, lambda *_: reopen_log())
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     log.log.process = name
     setproctitle(f"gkore [{name}]")
@@ -106,21 +104,6 @@ def _opened(path: str) -> int | None:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
-
-
-def reopen_log() -> None:
-    """Open the log files again under their names, after a rotation (SIGUSR1)."""
-    for file in log_files():
-        try:
-            file.reopen()
-        except OSError as failure:
-            log.error(f"access log {file.path} can't be opened again: {failure.strerror}; {STAYS}")
-    if not log.log.path:
-        return
-    try:
-        log.log.open(log.log.path)
-    except OSError as failure:  # after chroot or as another user: the old descriptor keeps working
-        log.error(f"logfile {log.log.path} can't be opened again: {failure.strerror}; {STAYS}")
 
 
 def _pin(application: Application, number: int) -> None:

@@ -86,12 +86,16 @@ class Keymgr:
 
     def keep(self, worker: int, ours: _socket.socket) -> None:
         self._channels[worker] = ours
-        self._tell(keymgr.CHANNEL, ours)
+        self._tell(keymgr.CHANNEL, ours.fileno())
 
     def drop(self, worker: int) -> None:
         """The worker has ended."""
         if worker in self._channels:
             self._channels.pop(worker).close()
+
+    def log_to(self, descriptor: int) -> None:
+        """The log was opened again; it could not do that."""
+        self._tell(keymgr.LOG, descriptor)
 
     def feed(self) -> str:
         """Have the key files read by a process that is thrown away, and told to the key manager; what went wrong."""
@@ -137,7 +141,7 @@ class Keymgr:
         if self._old or self._feed is None:
             return
         for sock in self._strangers:
-            self._tell(keymgr.CHANNEL, sock)
+            self._tell(keymgr.CHANNEL, sock.fileno())
             sock.close()
         self._strangers.clear()
 
@@ -157,7 +161,7 @@ class Keymgr:
 
         def live() -> int:
             privileges.apply()
-            keymgr.serve(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, theirs.detach()))
+            keymgr.serve(theirs)
             return 0
 
         try:
@@ -173,7 +177,7 @@ class Keymgr:
         self._unread.forgive()
         self._teach()
         for sock in self._channels.values():
-            self._tell(keymgr.CHANNEL, sock)
+            self._tell(keymgr.CHANNEL, sock.fileno())
 
     def _teach(self) -> None:
         wrong = self.feed()
@@ -200,10 +204,10 @@ class Keymgr:
             self._feed.send(keymgr.END)
         return ", ".join(wrong)
 
-    def _tell(self, word: bytes, sock: _socket.socket) -> None:
+    def _tell(self, word: bytes, descriptor: int) -> None:
         if self._feed is not None:
             with suppress(OSError):  # it is gone: its successor is told everything
-                socket.send_fds(self._feed, [word], [sock.fileno()])  # type: ignore[arg-type]
+                socket.send_fds(self._feed, [word], [descriptor])  # type: ignore[arg-type]
 
     def _hear(self) -> None:
         with suppress(OSError):

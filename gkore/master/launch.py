@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 def rehearse(application: Application, held: Collection[str]) -> None:
     """Before a reload: would the master get what this application asks for? StartError when it would not."""
-    plan(application)
+    provide(application, plan(application))
     if keys_apart(application.site):
         plan(application, "keymgr")
     acme.rehearse(application)

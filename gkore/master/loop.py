@@ -26,7 +26,7 @@ from gkore.errors import StartError
 from gkore.log import counted
 from gkore.master import notify, succession
 from gkore.master.banner import greet
-from gkore.master.birth import RunWorker, reopen_log
+from gkore.master.birth import RunWorker
 from gkore.master.children import Child
 from gkore.master.control import Client, Control
 from gkore.master.fleet import Fleet
@@ -38,6 +38,7 @@ from gkore.master.privileges import Privileges
 from gkore.master.progress import Progress
 from gkore.master.reload import HALF, KEPT, Reload
 from gkore.master.renewal import Renewal
+from gkore.master.rotation import rotate
 from gkore.master.status import census
 from gkore.master.watchdog import Watchdog
 from gkore.protocol.slot import Exit
@@ -264,10 +265,9 @@ class Loop:
         self.fleet.stop(Exit.OK, number.name)
 
     def _reopen(self, _: signal.Signals) -> None:
-        reopen_log()
+        rotate(self.fleet, self.launch.acme)
         self.fleet.signal(signal.SIGUSR1)
-        self.launch.acme.signal(signal.SIGUSR1)
-        self.renewal.begin()
+        self.launch.acme.certificates.note(self.fleet.application.site, self.renewal.begin())
 
     def _resize(self, number: signal.Signals) -> None:
         try:

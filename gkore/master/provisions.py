@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gkore import log
@@ -17,18 +18,25 @@ if TYPE_CHECKING:
 
 
 def provide(application: Application, privileges: Privileges) -> None:
-    """Open the access logs and make the directory of bodies, the workers' user their owner. StartError."""
+    """Open the access logs, and make the directory of bodies, the workers' user its owner. StartError."""
     for domain in application.site.domains:
         if domain.accesslog:
             try:
-                opened = log_file(domain.accesslog)
-                if privileges.user is not None:
-                    opened.give(privileges.user.uid, privileges.user.gid)
+                log_file(domain.accesslog)
             except OSError as failure:
-                why = f"accesslog {domain.accesslog} can't be opened: {failure.strerror}"
-                raise StartError(f"{domain.place}: {why}") from None
+                wrong = f"{failure.strerror}{_stranger(domain.accesslog)}"
+                raise StartError(f"{domain.place}: accesslog {domain.accesslog} can't be opened: {wrong}") from None
     if application.settings.http_body_disk_offload:
         _body_directory(application.settings.http_body_disk_path, privileges)
+
+
+def _stranger(path: str) -> str:
+    """What to do about a file of somebody else: root in a service without CAP_DAC_OVERRIDE may not write it."""
+    with suppress(OSError):
+        owner = os.stat(path).st_uid
+        if owner != os.geteuid():
+            return f": it belongs to user {owner}; chown it to user {os.geteuid()}, who opens it for all workers"
+    return ""
 
 
 def new_journal(site: Site) -> Journal | None:

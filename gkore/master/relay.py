@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import _socket
 from base64 import b64decode, b64encode
-from socket import AF_UNIX, SOCK_STREAM, socket
+from collections import deque
+from collections.abc import Sequence
+from socket import AF_UNIX, SOCK_STREAM, send_fds, socket
 from typing import Any
 
 from gkore.errors import ProtocolError
@@ -18,7 +20,7 @@ from gkore.protocol.bus import MASTER, Envelope, Kind, Opener, seal
 
 OUT_MAX = 32 * 1024 * 1024
 READ_SIZE = 256 * 1024
-ORDERS = frozenset({Kind.READY, Kind.SHUTDOWN, Kind.DRAIN, Kind.CERTIFICATES, Kind.REFUSED})
+ORDERS = frozenset({Kind.READY, Kind.SHUTDOWN, Kind.DRAIN, Kind.CERTIFICATES, Kind.REFUSED, Kind.LOGS})
 
 
 def pair() -> tuple[socket, socket]:
@@ -32,7 +34,7 @@ def pair() -> tuple[socket, socket]:
 class Line:
     """The bus to one worker: what it says, and what it has not read yet."""
 
-    __slots__ = ("_opener", "_out", "lost", "open", "slot", "sock")
+    __slots__ = ("_opener", "_out", "_rights", "_sent", "lost", "open", "slot", "sock")
 
     def __init__(self, sock: socket, slot: int) -> None:
         self.sock = sock
@@ -42,6 +44,10 @@ class Line:
         """Envelopes dropped since the worker last read everything."""
         self._opener = Opener()
         self._out = bytearray()
+        self._sent = 0
+        """Bytes that have left ``_out``."""
+        self._rights: deque[tuple[int, Sequence[int]]] = deque()
+        """Descriptors that travel with a byte, by its place in all that was ever sent."""
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -65,11 +71,16 @@ class Line:
             return None
         return [self._checked(envelope) for envelope in self._opener.feed(data)]
 
-    def send(self, envelope: Envelope) -> bool:
-        """Hand over an envelope now or when the worker reads again; False when it was dropped."""
+    def send(self, envelope: Envelope, descriptors: Sequence[int] = ()) -> bool:
+        """Hand over an envelope now or when the worker reads again; False when it was dropped.
+
+        The descriptors must stay open: the worker gets what they refer to when it reads.
+        """
         if not self.open or len(self._out) + len(envelope.payload) > OUT_MAX:
             self.lost += 1
             return False
+        if descriptors:
+            self._rights.append((self._sent + len(self._out), descriptors))
         self._out += seal(*envelope)
         self.flush()
         return True
@@ -77,15 +88,27 @@ class Line:
     def flush(self) -> None:
         while self._out and self.open:
             try:
-                with memoryview(self._out) as view, view[:READ_SIZE] as piece:
-                    sent = self.sock.send(piece)
+                sent = self._push()
             except BlockingIOError:
                 return
             except OSError:  # the worker is gone or has closed its end
                 self.open = False
                 return
             del self._out[:sent]
+            self._sent += sent
         self.lost = 0
+
+    def _push(self) -> int:
+        """Send up to the next byte that descriptors travel with, or from there on; how much went."""
+        places = [place - self._sent for place, _ in self._rights]
+        rights = self._rights[0][1] if 0 in places else ()
+        end = min([READ_SIZE, *filter(None, places)])
+        with memoryview(self._out) as view, view[:end] as piece:
+            if not rights:
+                return self.sock.send(piece)
+            sent = send_fds(self.sock, [piece], rights)
+            self._rights.popleft()
+            return sent
 
     def close(self) -> None:
         self.open = False

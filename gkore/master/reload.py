@@ -17,13 +17,13 @@ from typing import Any
 from gkore import log
 from gkore.master import notify, succession
 from gkore.master.address import advice
-from gkore.master.birth import reopen_log
 from gkore.master.control import Control
 from gkore.master.fleet import Fleet
 from gkore.master.image import Image
 from gkore.master.launch import Launch
 from gkore.master.metrics import Metrics
 from gkore.master.rehearsal import Rehearsal
+from gkore.master.rotation import rotate
 from gkore.protocol.slot import Exit
 
 UNCHANGED = "reload failed, nothing has changed"
@@ -59,7 +59,7 @@ class Reload:
             return
         log.notice("reload: trying the new conf and code aside")
         notify.reloading()
-        reopen_log()
+        rotate(self._fleet, self._launch.acme)
         try:
             held = [str(address.declared) for address in self._launch.listeners.all()]
             self._rehearsal = Rehearsal(self._image, held)

@@ -41,8 +41,8 @@ class Renewal:
             with suppress(OSError):
                 self._chains[index] = read(domain.certfile)
 
-    def begin(self) -> None:
-        """Take up what has changed, and log it."""
+    def begin(self) -> set[str]:
+        """Take up what has changed, and log it; the files of certificates that are served now."""
         news: list[Any] = []
         stamps: dict[int, Stamp] = {}
         for index, domain in self._domains().items():
@@ -61,6 +61,8 @@ class Renewal:
             self._chains.update((index, chain.encode("latin-1")) for index, chain, _ in news)
             names = ", ".join(self._site.domains[entry[0]].name for entry in news)
             log.notice(f"certificates read again: {names}")
+            return {self._site.domains[entry[0]].certfile for entry in news}
+        return set()
 
     def _domains(self) -> dict[int, Domain]:
         """One domain for each context, by its place in the site."""

@@ -45,6 +45,9 @@ class Kind(IntEnum):
     ``conf.certificates.take``."""
     REFUSED = 9
     """Worker to master: why it could not start. Master to worker: why newer code is not served (``deployment dev``)."""
+    LOGS = 10
+    """Master to worker: log files that were opened again, their names as JSON ("" is the log itself); their descriptors
+    travel with the envelope's first byte."""
     ACME = 16
     """Between the master and the process that gets certificates; see ``protocol.commission``."""
 

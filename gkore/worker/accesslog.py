@@ -8,7 +8,7 @@ from time import perf_counter_ns, time
 from typing import TYPE_CHECKING
 
 from gkore import log
-from gkore.logfile import STAYS, LogFile, log_file
+from gkore.logfile import LogFile, log_file
 from gkore.protocol.accesslog import JsonLines, Lines, name_client
 from gkore.protocol.journal import PAGE, Journal, blank
 
@@ -126,14 +126,6 @@ class AccessLog:
             self._file.write(lines)
         except OSError as failure:
             log.error(f"access log {self._file.path}: {failure.strerror}; {len(lines)} bytes are lost")
-
-    def reopen(self) -> None:
-        """After a rotation (SIGUSR1)."""
-        self.flush()
-        try:
-            self._file.reopen()
-        except OSError as failure:
-            log.error(f"access log {self._file.path} can't be opened again: {failure.strerror}; {STAYS}")
 
 
 def caller(request: Request) -> str:

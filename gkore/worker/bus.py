@@ -23,6 +23,8 @@ from gkore.worker.bridge import Waiter
 
 READ, WRITE = 1, 2
 RECV = 65536
+RIGHTS = socket.CMSG_SPACE(4 * 253)
+"""As many descriptors as the kernel takes with one message (SCM_MAX_FD)."""
 BACKLOG_MAX = 1024 * 1024
 LOSE_MAX = 32 * 1024 * 1024
 
@@ -40,6 +42,8 @@ class BusEnd:
         """Bytes that wait for the master to read."""
         self.lost = 0
         """Envelopes that were dropped."""
+        self.rights: deque[list[int]] = deque()
+        """Descriptors that came with envelopes of kind LOGS, and which those take from here."""
         self._sock = sock
         self._gone = lost
         self._opener = Opener()
@@ -52,7 +56,9 @@ class BusEnd:
 
     def _readable(self) -> None:
         try:
-            data = self._sock.recv(RECV)
+            data, extra, flags, _ = self._sock.recvmsg(RECV, RIGHTS, socket.MSG_CMSG_CLOEXEC)
+            if extra or flags & socket.MSG_CTRUNC:
+                self.rights.append([one for _, _, part in extra for one in memoryview(part).cast("i")])
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

@@ -1,9 +1,9 @@
 """``landlock yes``: which files a worker may reach, whatever the user it runs as may (landlock(7), Linux 5.13).
 
 A worker may read what code needs: Python, the system's libraries and programs, the names and addresses of the machine,
-the application's modules, its filemaps. It may write to the directory of bodies and to those of its logs. All else is
-``landlock_read`` and ``landlock_write``; what is open already, such as the log, stays open. The rules can't be taken
-off again, and the programs that a worker starts inherit them.
+the application's modules, its filemaps. It may write to the directory of bodies. All else is ``landlock_read`` and
+``landlock_write``; what is open already, such as the logs, stays open. The rules can't be taken off again, and the
+programs that a worker starts inherit them.
 
 Where the application's modules lie often lies more: the conf, keys, ``.env``. So of a directory of modules only the
 Python files, their ``__pycache__`` and the packages in it can be read. It can be listed.
@@ -17,7 +17,6 @@ import ctypes
 import os
 import struct
 import sys
-import sysconfig
 from collections.abc import Iterator
 from contextlib import suppress
 from posix import close  # not os.close: see log
@@ -89,8 +88,8 @@ def confine(application: Application) -> None:
 
 
 def prefixes() -> set[str]:
-    """Where this Python and its packages are."""
-    return {sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values()}
+    """Where this Python and its packages are; not asked of ``sysconfig``, which may be out of reach by now."""
+    return {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
 
 
 def readable(application: Application) -> Iterator[str]:
@@ -102,12 +101,10 @@ def readable(application: Application) -> Iterator[str]:
 
 
 def writable(application: Application) -> Iterator[str]:
-    """Where bodies and logs go, and what the conf adds."""
+    """Where bodies go, and what the conf adds. Logs are open already, and the master hands out new ones."""
     settings = application.settings
     if settings.http_body_disk_offload:
         yield settings.http_body_disk_path
-    logs = [settings.logfile, *(domain.accesslog for domain in application.site.domains)]
-    yield from {os.path.dirname(os.path.abspath(log)) for log in logs if log and log != "-"}
     yield from settings.landlock_write
 
 

@@ -27,11 +27,23 @@ from gkore.conf.certificates import speaks_tls, take
 from gkore.conf.loading import user_traceback
 from gkore.errors import StartError
 from gkore.log import counted
-from gkore.logfile import STAYS
 from gkore.protocol.bus import Envelope, Kind, reason
 from gkore.protocol.counters import BEAT_TIME, Cell, Stage
 from gkore.protocol.slot import Exit
-from gkore.worker import broadcast, bus, cluster, errorpage, failures, heap, landlock, signer, stacks, tasks, traps
+from gkore.worker import (
+    broadcast,
+    bus,
+    cluster,
+    errorpage,
+    failures,
+    heap,
+    landlock,
+    rotation,
+    signer,
+    stacks,
+    tasks,
+    traps,
+)
 from gkore.worker.acceptor import Acceptor
 from gkore.worker.accesslog import AccessLog
 from gkore.worker.broadcast import Audience
@@ -128,6 +140,7 @@ class Worker:
         self._listen()
         self.bus.receivers[Kind.DRAIN] = self._drained
         self.bus.receivers[Kind.CERTIFICATES] = self._certified
+        self.bus.receivers[Kind.LOGS] = self._rotated
         self.pulse = pulse = Pulse(self.fleet, self.slot, self.application.settings, self.bus, self.planner.observation)
         for seconds, callback in ((1.0, self._tick), (BEAT_TIME, pulse.beat)):
             timer = hub.loop.timer(seconds, seconds)
@@ -219,14 +232,8 @@ class Worker:
     def _signalled(self, number: int) -> None:
         self._tell(number)
         if number == signal.SIGUSR1:
-            for access_log in self.logs:
-                access_log.reopen()
-            if log.log.path:
-                try:
-                    log.log.open(log.log.path)
-                except OSError as failure:
-                    log.error(f"logfile {log.log.path} can't be opened again: {failure.strerror}; {STAYS}")
-        elif self.told:
+            return  # the master has handed out the log files, see ``_rotated``
+        if self.told:
             log.notice("told to stop again: leaving at once")
             os._exit(Exit.OK)
         else:
@@ -253,6 +260,10 @@ class Worker:
 
     def _certified(self, envelope: Envelope) -> None:
         take(self.application.site, json.loads(envelope.payload))
+
+    def _rotated(self, envelope: Envelope) -> None:
+        rights = self.bus.rights
+        rotation.take(envelope.payload, rights.popleft() if rights else [], self.logs)
 
     def _orphaned(self) -> None:
         log.error("the master is gone: stopping")

@@ -57,11 +57,22 @@ class Authority:
         self._make(name, cert, key, (f"subjectAltName=DNS:{name}", "basicConstraints=critical,CA:FALSE"), self, kind)
         return cert, key
 
+    def issue_ended(self, name: str) -> tuple[Path, Path]:
+        """A certificate that ended with the year 2020."""
+        cert, key = self.directory / f"{name}-ended.pem", self.directory / f"{name}-ended.key"
+        self._run("req", "-new", *KINDS["ec"], "-nodes", "-keyout", key, "-out", "ended.csr", "-subj", f"/CN={name}")
+        dates = ["-startdate", "20200101000000Z", "-enddate", "20201231000000Z"]
+        self._run(*self._database(), "-batch", "-rand_serial", *dates, "-in", "ended.csr", "-out", cert, "-notext")
+        return cert, key
+
     def revoke(self, cert: Path) -> Path:
         """Revoke a certificate; the list of the revoked."""
-        (self.directory / "ca.conf").write_text(DATABASE)
-        (self.directory / "index.txt").touch()
-        ca = ["ca", "-config", "ca.conf", "-cert", self.cert, "-keyfile", self.key]
+        ca = self._database()
         self._run(*ca, "-revoke", cert)
         self._run(*ca, "-gencrl", "-out", "crl.pem")
         return self.directory / "crl.pem"
+
+    def _database(self) -> list[object]:
+        (self.directory / "ca.conf").write_text(DATABASE)
+        (self.directory / "index.txt").touch()
+        return ["ca", "-config", "ca.conf", "-cert", self.cert, "-keyfile", self.key]

@@ -200,3 +200,16 @@ def test_confined_beside_a_key_manager_and_killed(server: Start, tmp_path: Path)
 def found_processes(up: Server) -> list[int]:
     """The acme processes of a server."""
     return [pid for pid in up.processes() if "[acme]" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+def test_a_rotated_log_reaches_the_process(server: Start) -> None:
+    privileges = "privsep acme {\n    runas nobody\n}\n" if os.geteuid() == 0 else ""
+    provider = f"acme_provider https://127.0.0.1:{free_port()}/\n"  # nobody is there
+    domain = f"domain one.test {{\n    acme yes\n{ROUTE}}}\n"
+    conf = f"logfile gkore.log\n{privileges}{provider}bind 127.0.0.1 {free_port()}\n{domain}"
+    up = server(conf, app=APP, ready=False)
+    log = up.directory / "gkore.log"
+    until(lambda: log.exists() and "proc=[acme]" in log.read_text(), up.log)
+    log.rename(log.with_suffix(".1"))
+    up.signal(signal.SIGUSR1)
+    until(lambda: log.exists() and "proc=[acme]" in log.read_text(), lambda: "the next try in the new log")

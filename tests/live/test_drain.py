@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from select import select
 
 from server import DEADLINE, REPOSITORY, Server, opened, until
 
@@ -81,7 +82,8 @@ def test_a_stop_that_takes_long_says_whom_it_waits_for(server: Start) -> None:
         os.close(theirs)
         try:
             said = b""
-            while b"workers: 1 draining; 1 connections" not in said:
+            while b"workers: 1 draining; 1 connection" not in said:
+                assert select([ours], [], [], DEADLINE)[0], said
                 said += os.read(ours, 4096)
             up.says(r"still finishing requests: worker 1 \(pid \d+\) has 1 connection, \d+ s left")
             (up.directory / "go").touch()

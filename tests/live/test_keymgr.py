@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from certificates import Authority
-from server import Server, until
+from server import Server, opened, until
 from test_tls import APP, ask, connected, context, domain
 
 Start = Callable[..., Server]
@@ -61,10 +61,11 @@ def keymgr(up: Server) -> int:
     return int(found[-1]) if found else 0
 
 
-def stopped(pid: int) -> bool:
-    """Whether all threads of a process stand still: one that runs on another CPU gets its SIGSTOP a little later."""
-    states = [Path(task, "stat").read_text().rpartition(") ")[2][0] for task in Path(f"/proc/{pid}/task").iterdir()]
-    return set(states) == {"T"}
+def stop(pid: int) -> None:
+    """Have a process stand still. SIGSTOP wakes one thread, which stops the others: until then they work on."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = Path(f"/proc/{pid}/task")
+    until(lambda: all(") T " in (task / "stat").read_text() for task in tasks.iterdir()), "all threads to stop")
 
 
 def secrets(key: Path) -> list[bytes]:
@@ -155,6 +156,63 @@ def test_rsa_signatures_of_tls_1_2(server: Start, authority: Authority) -> None:
         assert re.search(r"Peer signature type: " + algorithm.partition("+")[0], said), said
 
 
+BROKEN_IN = """
+import os
+import socket
+import subprocess
+import mmap
+from gkore import log
+from gkore.keys import keymgr
+
+ACTIONS = {
+    "file": lambda: os.open("/etc/passwd", os.O_RDONLY),
+    "socket": lambda: socket.socket(),
+    "process": lambda: os.fork(),
+    "code": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC),
+    "mode": lambda: os.chmod("/tmp", 0o777),
+    "program": lambda: os.execv("/bin/true", ["true"]),
+}
+find, tried = keymgr.Ring.find, set()
+
+def broken(ring, name):
+    for word, action in ACTIONS.items():
+        try:
+            if word not in tried:
+                tried.add(word)
+                log.notice(f"trying {word}")
+                log.notice(f"{word}: {action()}")
+        except OSError as failure:
+            log.notice(f"{word}: {failure.strerror}")
+    return find(ring, name)
+
+keymgr.Ring.find = broken
+"""
+
+
+def test_somebody_who_has_broken_into_it_can_do_nothing_but_sign(server: Start, authority: Authority) -> None:
+    conf = "privsep keymgr {\n}\n" + domain("*", authority.issue("one.test"))
+    up = server(conf, app=APP + BROKEN_IN, workers=1)
+    until(lambda: keymgr(up), up.log)
+    assert "Seccomp:\t2" in Path(f"/proc/{keymgr(up)}/status").read_text()
+    with pytest.raises(OSError), connected(up, context(authority)):  # every successor breaks in turn
+        pass
+    said = dict(re.findall(r"\[keymgr\] log=\[(\w+): (.*)\]", up.log()))
+    assert said == dict.fromkeys(("file", "socket", "process", "code", "mode"), "Operation not permitted")
+    assert re.search(r"the key manager .* was killed by SIGSYS .a system call that the sandbox forbids", up.log())
+
+
+def test_a_rotated_log_reaches_the_key_manager(server: Start, authority: Authority) -> None:
+    conf = "logfile gkore.log\nprivsep keymgr {\n    runas daemon\n}\n" + domain("*", authority.issue("one.test"))
+    up = server(conf, app=APP, workers=1, ready=False)
+    log = up.directory / "gkore.log"
+    until(lambda: log.exists() and "holds 1 key" in log.read_text(), up.log)
+    pid = int(re.findall(r"the key manager \(pid (\d+)\) holds", log.read_text())[-1])
+    assert str(log) in opened(pid)
+    log.rename(log.with_suffix(".1"))
+    up.signal(signal.SIGUSR1)
+    until(lambda: str(log) in opened(pid) and str(log.with_suffix(".1")) not in opened(pid), "the new log")
+
+
 def test_killed_key_managers_are_replaced_and_nobody_notices(server: Start, authority: Authority) -> None:
     up = server("privsep keymgr {\n}\n" + domain("*", authority.issue("one.test")), app=APP, workers=2)
     until(lambda: keymgr(up), up.log)
@@ -174,9 +232,8 @@ def test_a_key_manager_that_does_not_answer_fails_handshakes_and_nothing_else(
     up = server("privsep keymgr {\n}\n" + domain("*", authority.issue("one.test")), app=APP, workers=1)
     until(lambda: keymgr(up), up.log)
     with connected(up, context(authority)) as before:
-        os.kill(keymgr(up), signal.SIGSTOP)
+        stop(keymgr(up))
         try:
-            until(lambda: stopped(keymgr(up)), up.log)
             for _ in range(2):
                 with pytest.raises((ssl.SSLError, OSError)), connected(up, context(authority)):
                     pass

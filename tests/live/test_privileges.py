@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import http.client
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from server import REPOSITORY, Server, until
+from certificates import Authority
+from postgres import postgres
+from server import DEADLINE, REPOSITORY, Server, until
+from test_tls import ask, connected, context
 
 Start = Callable[..., Server]
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -142,6 +147,44 @@ def test_the_sandbox_lets_an_application_work(server: Start) -> None:
     }
 
 
+SERVICE = """
+import json
+import os
+import kore
+
+def kore_worker_configure():
+    kore.dbsetup("db", os.environ["DSN"])
+
+def plain(req):
+    req.response(200, b"plain")
+
+async def service(req):
+    port, authority = req.body.decode().split()
+    rows = await req.pgsql("db", "SELECT 40 + 2 AS answer")
+    site = kore.httpclient(f"https://localhost:{port}/plain", cabundle=authority)  # looks the name up, too
+    answer = await site.get()
+    number = await kore.thread(sum, [1, 2, 3])
+    req.response(200, json.dumps([rows[0]["answer"], answer[0], answer[1].decode(), number]).encode())
+"""
+
+
+def test_under_the_sandbox_a_service_with_tls_and_a_database_works(server: Start, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca", "root")
+    cert, key = authority.issue("localhost")
+    files = f"    certfile {cert}\n    certkey {key}\n"
+    routes = "    route /plain plain\n    route /service service\n"
+    conf = f"seccomp yes\nprivsep keymgr {{\n}}\ndomain localhost {{\n{files}{routes}}}\n"
+    with postgres() as database:
+        up = server(conf, app=SERVICE, env={"DSN": database.get_uri()})
+        body = f"{up.port} {authority.cert}".encode()
+        for _ in range(4):
+            with connected(up, context(authority), "localhost") as sock:
+                status, answer = ask(sock, "/service", "localhost", body)
+                assert (status, json.loads(answer)) == (200, ["42", 200, "plain", 6]), up.log()
+        assert "SIGSYS" not in up.log()
+        up.stop()
+
+
 def test_what_it_forbids_ends_the_worker(server: Start) -> None:
     up = server(f"seccomp yes\n{CONF}", app=APP, workers=1)
     before = up.get("/pid").text
@@ -246,13 +289,48 @@ def test_landlock_keeps_a_handler_from_what_it_does_not_need(server: Start, tmp_
         f"read {names[0]}",
         f"read {names[1]}",
         f"write {names[1]}",
-        f"read {names[2]}",
-        f"write {names[2]}",
         f"read {names[3]}",
         "read app.py",
     }
     assert up.get("/files/file").text == "files"
     assert (tmp_path / "logs/access.log").exists()
+
+
+SAY = """
+import kore
+
+def say(req):
+    kore.log(kore.LOG_NOTICE, "here I am")
+    req.response(200, b"")
+"""
+CONFINED = f"runas nobody\nseccomp yes\n{'landlock yes' if LANDLOCK else ''}\n"
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("privileges", [CONFINED, "root /usr/lib\n"], ids=["confined", "in a chroot"])
+def test_rotated_logs_reach_workers_that_could_not_open_them(server: Start, tmp_path: Path, privileges: str) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir(mode=0o700)
+    log, access = logs / "gkore.log", logs / "access.log"
+    routes = f"domain * {{\n    accesslog {access}\n    route /say say\n}}\n"
+    up = server(f"{privileges}logfile {log}\n{routes}", app=SAY, ready=False)
+    until(lambda: log.exists() and "log=[ready: " in log.read_text(), up.log)
+    port = int(re.search(r"listening on http://\S*:(\d+) ", log.read_text())[1])
+    for number in (1, 2):
+        for file in (log, access):
+            file.rename(file.with_suffix(f".{number}"))
+        up.signal(signal.SIGUSR1)
+
+        def both_write() -> bool:
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+            client.request("GET", "/say")
+            assert client.getresponse().status == 200
+            client.close()
+            return log.exists() and len(set(re.findall(r"proc=\[(wrk .)\] log=\[here I am", log.read_text()))) == 2
+
+        until(both_write, "both workers in the new log")
+        until(lambda: access.exists() and b"/say" in access.read_bytes(), "lines in the new access log")
+    assert "can't be opened" not in "".join(file.read_text() for file in logs.glob("gkore.*"))
 
 
 @NEEDS_LANDLOCK

@@ -326,6 +326,12 @@ def test_chroot_and_without(server: Start, tmp_path: Path) -> None:
     assert up.get("/who").text.split(" ")[2] == "/"
     up = server(f"root {jail}\n{CONF}", app=APP, arguments=["-n"])
     assert up.get("/who").text.split(" ")[2] == str(jail)
+    up = server(f"privsep worker {{\n    root {jail}\n    skip chroot\n    runas nobody\n}}\n{CONF}", app=APP)
+    uid, gid, where = up.get("/who").text.split(" ")
+    assert "0" not in (uid, gid)
+    assert where == str(jail)
+    up = server(f"runas nobody\n{CONF}", app=APP, arguments=["-r"])
+    assert up.get("/who").text.split(" ")[0] == str(os.geteuid())
 
 
 def test_several_addresses_and_a_unix_socket(server: Start) -> None:

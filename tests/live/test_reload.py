@@ -173,6 +173,18 @@ def test_an_address_in_use_changes_nothing(server: Start) -> None:
     assert up.get("/version").text == "first"
 
 
+def test_an_access_log_that_can_t_be_opened_changes_nothing(server: Start) -> None:
+    up = server(CONF, app=APP)
+    conf = up.directory / "kore.conf"
+    (up.directory / "a.log").symlink_to("missing/a.log")
+    conf.write_text(conf.read_text().replace("domain * {", "domain * {\n    accesslog a.log", 1))
+    up.signal(signal.SIGHUP)
+    up.says("reload failed, nothing has changed")
+    assert "accesslog a.log: No such file or directory" in up.log()
+    assert "half way" not in up.log()
+    assert up.get("/version").text == "first"
+
+
 def test_a_failure_beyond_the_rehearsal_keeps_the_old_workers(server: Start) -> None:
     app = APP + "\nimport pathlib\ndef kore_parent_configure(args):\n    assert not pathlib.Path('fail').exists()\n"
     up = server(CONF, app=app, tracebacks=True)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from certificates import Authority
 from server import DEADLINE, REPOSITORY, Server, until
 
 Start = Callable[..., Server]
@@ -110,7 +111,10 @@ def said(directory: Path) -> str:
     return (directory / "log").read_text()
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+@pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None,
+    reason="systemd-analyze is not installed (Debian: apt-get install systemd): the units are NOT judged",
+)
 def test_the_units_are_right_and_tight(tmp_path: Path) -> None:
     for unit in (REPOSITORY / "etc").glob("gkore*.s*"):
         text = unit.read_text().replace("/usr/local/bin/gkore", sys.executable).replace("/etc/gkore\n", "/tmp\n")
@@ -125,6 +129,58 @@ def test_the_units_are_right_and_tight(tmp_path: Path) -> None:
     command = ["systemd-analyze", "security", "--offline=yes", str(tmp_path / "gkore.service")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert float(re.search(r"exposure level for \S+ ([0-9.]+)", done.stdout)[1]) < 5, done.stdout
+
+
+USED = """
+runas nobody
+logfile gkore.log
+http_body_disk_offload 100
+http_body_disk_path bodies
+privsep keymgr {
+    runas daemon
+}
+domain * {
+    certfile cert.pem
+    certkey key.pem
+    accesslog access.log
+    route /hello hello
+}
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, and setpriv of util-linux")
+def test_the_capabilities_of_the_unit_are_enough_for_a_second_start_too(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    unit = (REPOSITORY / "etc/gkore.service").read_text()
+    kept = re.search(r"^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)[1].lower().replace("cap_", "+").split()
+    cert, key = Authority(tmp_path, "ca").issue("one.test")
+    cert.rename(tmp_path / "cert.pem")
+    key.rename(tmp_path / "key.pem").chmod(0o600)
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "kore.conf").write_text(f"bind 127.0.0.1 0\nworkers 1\npython_import app.py\n{USED}")
+    command = ["setpriv", "--no-new-privs", "--bounding-set", ",".join(("-all", *kept)), sys.executable, "-m", "gkore"]
+    log = tmp_path / "gkore.log"
+
+    def told() -> str:
+        return log.read_text() if log.exists() else ""
+
+    for start in (1, 2):
+        words = [*command, "-c", "kore.conf"]
+        process = subprocess.Popen(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+        try:
+            for times in (1, 2):
+                until(lambda times=times: told().count("log=[ready: ") == times, told)
+                process.send_signal(signal.SIGUSR1)
+                if times == 1:
+                    process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(DEADLINE) == 0
+        finally:
+            process.kill()
+            process.wait()
+        assert not re.search("ermission|not permitted|failed", told()), told()
+        for file in (log, tmp_path / "access.log"):
+            file.rename(file.with_suffix(f".{start}"))
 
 
 def test_the_journal_gets_priorities(tmp_path: Path) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from certificates import Authority
-from server import DEADLINE, Server, until
+from server import DEADLINE, REPOSITORY, Server, until
 
 Start = Callable[..., Server]
 
@@ -103,6 +105,23 @@ def test_the_name_chooses_the_certificate_and_bounds_the_hosts(server: Start, au
         assert ask(sock, host="three.test")[0] == 404
 
 
+@pytest.mark.parametrize("dialect", ["binds", "servers"])
+def test_who_speaks_tls(server: Start, authority: Authority, dialect: str) -> None:
+    one = domain("one.test", authority.issue("one.test"))
+    if dialect == "binds":  # of Kore 3.2: TLS as soon as a domain has a certificate
+        up = server(f"bind 127.0.0.1 0\n{one}", app=APP, workers=1)
+    else:
+        plain = domain("one.test", authority.issue("one.test"), "    attach plain\n")
+        one = one.replace("{\n", "{\n    attach secure\n", 1)
+        servers = "server secure {\n    bind 127.0.0.1 0\n}\nserver plain {\n    bind 127.0.0.1 0\n    tls no\n}\n"
+        up = server(servers + one + plain, app=APP, workers=1)
+        with socket.create_connection(("127.0.0.1", up.ports[1]), DEADLINE) as client:
+            client.sendall(b"GET /who HTTP/1.1\r\nhost: one.test\r\nconnection: close\r\n\r\n")
+            assert b'"protocol": "http"' in client.makefile("rb").read()
+    with connected(up, context(authority)) as sock:
+        assert json.loads(ask(sock)[1])["protocol"] == "https"
+
+
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_versions(server: Start, authority: Authority, version: str) -> None:
     up = server(f"tls_version {version}\n" + domain("*", authority.issue("one.test")), app=APP)
@@ -184,17 +203,27 @@ def test_files(server: Start, authority: Authority, tmp_path: Path) -> None:
             assert answer.read().partition(b"\r\n\r\n")[2] == content
 
 
-def test_sessions_are_resumed_by_any_worker(server: Start, authority: Authority) -> None:
-    up = server("tls_version 1.2\n" + domain("*", authority.issue("one.test")), app=APP, workers=2)
+@pytest.mark.parametrize("apart", [False, True], ids=["in workers", "apart"])
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_sessions_are_resumed_by_any_worker(server: Start, authority: Authority, version: str, apart: bool) -> None:
+    conf = f"tls_version {version}\n" + ("privsep keymgr {\n}\n" if apart else "")
+    up = server(conf + domain("*", authority.issue("one.test")), app=APP, workers=2)
     made = context(authority)
-    with connected(up, made) as sock:
-        session, first = sock.session, json.loads(ask(sock)[1])["pid"]
-    others = set()
-    for _ in range(40):
+
+    def worker(resumed: bool = True) -> int:
         with connected(up, made, session=session) as sock:
-            assert sock.session_reused
-            others.add(json.loads(ask(sock)[1])["pid"])
-    assert others - {first}
+            assert sock.session_reused == resumed
+            return int(json.loads(ask(sock)[1])["pid"])
+
+    with connected(up, made) as sock:
+        first = json.loads(ask(sock)[1])["pid"]
+        session = sock.session  # after an answer: with TLS 1.3 tickets come behind the handshake
+    until(lambda: worker() != first, "another worker")
+    before = {first, *up.workers}
+    os.kill(first, signal.SIGKILL)
+    until(lambda: worker() not in before, "the successor")
+    up.reload()
+    assert worker(resumed=False)  # new keys for tickets: nothing of before can be read with them
 
 
 def test_clients_without_a_certificate_are_kept_out_of_that_domain_only(server: Start, authority: Authority) -> None:
@@ -301,19 +330,90 @@ def test_a_new_certificate_is_served_after_hup_and_old_connections_go_on(server:
             assert ask(new)[0] == 200
 
 
-@pytest.mark.parametrize("wrong", ["missing", "mismatch", "no certificate"])
-def test_wrong_files_are_mistakes_of_the_conf(server: Start, authority: Authority, wrong: str) -> None:
+WRONG = {
+    "missing": r"there is no file .*gone",
+    "mismatch": r"key values mismatch .it belongs to another certificate",
+    "other kind": r"key values mismatch .it is not even of the certificate's kind",
+    "no certificate": r"certfile .*: there is no certificate in it .PEM.\n",
+    "no key": r"certkey .*: there is no private key in it .PEM.\n",
+    "der": r"it is DER: `openssl x509 -inform der -in .* -out NEW`",
+    "cut off": r"certkey .*: it is cut off: an -----END line is missing",
+    "damaged": r"certkey .*: what is between the BEGIN and END lines is damaged",
+    "encrypted": r"the key is encrypted; .* .`openssl pkey -in KEY -out NEW`.",
+    "small": r"too small for OpenSSL's security level: make one of 2048 bits",
+}
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["in workers", "apart"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_files_are_mistakes_of_the_conf(
+    tmp_path: Path, server: Start, authority: Authority, wrong: str, apart: bool
+) -> None:
     cert, key = authority.issue("one.test")
+    text = key.read_text()
+    other = tmp_path / "other"
     if wrong == "missing":
-        key = key.with_suffix(".gone")
-    elif wrong == "mismatch":
-        key = authority.issue("two.test")[1]
+        other = other.with_suffix(".gone")
+    elif wrong in ("mismatch", "other kind"):
+        other = authority.issue("two.test", "", "ec" if wrong == "mismatch" else "rsa")[1]
+    elif wrong == "no certificate":
+        cert, other = key, key
+    elif wrong == "der":
+        subprocess.run(["openssl", "x509", "-in", cert, "-outform", "der", "-out", other], check=True)
+        cert, other = other, key
+    elif wrong == "encrypted":
+        subprocess.run(["openssl", "pkey", "-in", key, "-aes256", "-passout", "pass:x", "-out", other], check=True)
+    elif wrong == "small":
+        new = [
+            "-newkey",
+            "rsa:1024",
+            "-nodes",
+            "-keyout",
+            other,
+            "-out",
+            tmp_path / "small.pem",
+            "-subj",
+            "/CN=one.test",
+        ]
+        subprocess.run(["openssl", "req", "-x509", *new], check=True, capture_output=True)
+        cert = tmp_path / "small.pem"
     else:
-        cert = key
-    up = server(domain("*", (cert, key)), app=APP, ready=False, status=3)
+        middle = len(text) // 2
+        other.write_text({"no key": cert.read_text(), "cut off": text[:middle]}.get(wrong, text[:80] + text[120:]))
+    conf = ("privsep keymgr {\n}\n" if apart else "") + domain("*", (cert, other))
+    up = server(conf, app=APP, ready=False, status=3)
     assert up.ends() == 3
+    assert re.search(WRONG[wrong], up.log()), up.log()
     assert "kore.conf:" in up.log()
     assert "1 mistake in the configuration" in up.log()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("one.test", ""), ("two.test", "is for one.test, not for two.test: clients refuse"), ("*", "")]
+)
+def test_a_certificate_for_another_name_is_told_of(server: Start, authority: Authority, name: str, said: str) -> None:
+    up = server(domain(name, authority.issue("one.test")), app=APP, workers=1)
+    assert said in up.log()
+    assert ("clients refuse" in up.log()) is bool(said)
+
+
+def test_a_certificate_that_has_ended_is_told_of(server: Start, authority: Authority) -> None:
+    pair = authority.issue_ended("one.test")
+    up = server(domain("*", pair), app=APP, workers=1)
+    up.says(r"one.test-ended.pem has ended on 2020-12-31: clients refuse it; .* send SIGUSR1")
+
+    def until_when() -> float:
+        words = [sys.executable, "-m", "gkore", "status", "--json", "-c", "kore.conf"]
+        env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        [domain] = json.loads(subprocess.check_output(words, cwd=up.directory, env=env))["certificates"]
+        return float(domain["until"])
+
+    assert until_when() < 1609459200  # the end of 2020
+    for source, target in zip(authority.issue("one.test"), pair, strict=True):
+        target.write_bytes(source.read_bytes())
+    up.signal(signal.SIGUSR1)
+    up.says(r"certificates read again")
+    assert until_when() > 1609459200
 
 
 def test_a_stop_finishes_what_is_in_flight(server: Start, authority: Authority) -> None:

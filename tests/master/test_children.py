@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 from itertools import product
+from time import monotonic
 
 import pytest
 
 from gkore.master.children import TRANSITIONS, Child, Event, State, describe, reap
 from gkore.master.relay import Line, pair
 from gkore.master.seats import Seat, backoff, covers
+from gkore.master.watchdog import Watchdog
+from gkore.protocol.counters import Cell, Counters
 
 
 @pytest.fixture
@@ -89,3 +92,21 @@ def test_five_crashes_are_free_and_old_ones_are_forgotten() -> None:
     assert seat.due == 6.2
     assert seat.crashed(100.0) == 0
     assert len(seat.crashes) == 1
+
+
+@pytest.mark.parametrize(("ages", "stuck"), [([40, 50], True), ([40, 1], False), ([1, 1], False), ([], False)], ids=str)
+def test_systemd_may_judge_when_no_worker_comes_round(ages: list[int], stuck: bool) -> None:
+    """Then WATCHDOG=1 is withheld: 30 s, the default of worker_timeout."""
+    counters, children = Counters(4), []
+    for number, age in enumerate(ages):
+        ours, theirs = pair()
+        theirs.close()
+        row = counters.take(number)
+        counters.row(row)[Cell.BEAT] = int((monotonic() - age) * 1000)
+        children.append(Child(4711, number, frozenset({number}), 1, row, Line(ours, number)))
+        children[-1].advance(Event.READY)
+    assert Watchdog(0, 30).stuck(children, counters) is stuck
+    for child in children:
+        child.advance(Event.DRAIN)  # whoever leaves is not asked
+        child.line.close()
+    assert not Watchdog(0, 30).stuck(children, counters)

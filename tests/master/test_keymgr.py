@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from certificates import Authority
+from gevent.monkey import get_original
 from server import until
 
 from gkore.conf.site import Domain, Site
+from gkore.keys.keymgr import Ring
 from gkore.keys.openssl import PrivateKey
 from gkore.keys.signing import Request, Scheme
 from gkore.master.keymgr import Keymgr
@@ -28,7 +31,9 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def keymgr(pair: tuple[Path, Path]) -> Iterator[Keymgr]:
+def keymgr(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Keymgr]:
+    for module, name in (("time", "sleep"), ("_thread", "start_new_thread")):  # as when it is imported in time
+        monkeypatch.setattr(f"gkore.keys.keymgr.{name}", get_original(module, name))
     site = Site()
     site.domains.append(Domain("one.test", certfile=str(pair[0]), certkey=str(pair[1])))
     made = Keymgr(site, Privileges(64))
@@ -74,3 +79,15 @@ def test_keys_that_can_t_be_read_are_read_later(keymgr: Keymgr, pair: tuple[Path
     with theirs:
         keymgr.keep(1, ours)
         assert Signer(theirs).sign(wanted)
+
+
+def test_a_request_waits_for_the_first_keys(pair: tuple[Path, Path]) -> None:
+    pem = pair[1].read_bytes()
+    ring = Ring()
+    late = threading.Timer(0.5, ring.add, [pem])
+    late.start()
+    assert ring.find(PrivateKey(pem).name)
+    late.join()
+    for _ in range(3):
+        ring.turn()  # it knows all by now, and that is no key of its any more
+    assert ring.find(PrivateKey(pem).name) is None

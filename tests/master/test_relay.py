@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 
@@ -86,3 +87,29 @@ def test_a_worker_that_does_not_read_costs_a_bounded_amount(bus: tuple[Line, soc
     line.flush()
     assert not line.waiting
     assert line.lost == 0
+
+
+def test_descriptors_travel_with_their_envelopes_however_late_these_are_read(bus: tuple[Line, socket.socket]) -> None:
+    line, worker = bus
+    worker.setblocking(False)
+    kept, files = [], []
+    for number in range(3):
+        reader, writer = os.pipe()
+        os.write(writer, b"%d" % number)
+        os.close(writer)
+        files.append(reader)
+        line.send(Envelope(Kind.OBJECT, MASTER, 3, bytes(300_000)))  # more than a socket holds
+        line.send(Envelope(Kind.LOGS, MASTER, 3, b"%d" % number), [reader])
+    assert line.waiting
+    opener = Opener()
+    while len(kept) < 3:
+        line.flush()
+        data, descriptors, _, _ = socket.recv_fds(worker, 65536, 9)
+        files += descriptors
+        kept += [os.read(descriptor, 9) for descriptor in descriptors]
+        for envelope in opener.feed(data):
+            if envelope.kind == Kind.LOGS:
+                assert envelope.payload == kept[-1]
+    assert kept == [b"0", b"1", b"2"]
+    for file in files:
+        os.close(file)

@@ -97,7 +97,9 @@ def run_worker(app: SimpleNamespace, slot: Slot) -> int:
             if descriptor in listening:
                 answer(slot, listening[descriptor], heard)
             elif descriptor == slot.bus.fileno():
-                data = slot.bus.recv(65536)
+                data, descriptors, _, _ = socket.recv_fds(slot.bus, 65536, 1)
+                for descriptor in descriptors:
+                    log.log.adopt(descriptor)
                 if not data:
                     return Exit.OK
                 for envelope in opener.feed(data):

@@ -12,16 +12,17 @@ import pytest
 
 CONFINED = """
 import ctypes, os, sys
+from gkore.seccomp import KILL, resolve
 from gkore.worker import sandbox
 rules = sandbox.Sandbox()
 exec(sys.argv[1])
 rules.complete()
-rules.install(False)
+rules.enforce(KILL)
 libc = ctypes.CDLL(None, use_errno=True)
 for words in sys.argv[2:]:
     name, *arguments = words.split()
     ctypes.set_errno(0)
-    libc.syscall(sandbox.resolve(name), *(ctypes.c_long(int(word)) for word in arguments))
+    libc.syscall(resolve(name), *(ctypes.c_long(int(word)) for word in arguments))
     os.write(1, b"%d " % ctypes.get_errno())
 """
 HIGH = 1 << 32
