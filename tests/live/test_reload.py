@@ -180,7 +180,7 @@ def test_an_access_log_that_can_t_be_opened_changes_nothing(server: Start) -> No
     conf.write_text(conf.read_text().replace("domain * {", "domain * {\n    accesslog a.log", 1))
     up.signal(signal.SIGHUP)
     up.says("reload failed, nothing has changed")
-    assert "accesslog a.log: No such file or directory" in up.log()
+    assert "accesslog a.log can't be opened: No such file or directory" in up.log()
     assert "half way" not in up.log()
     assert up.get("/version").text == "first"
 
