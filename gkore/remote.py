@@ -203,7 +203,7 @@ def table(found: dict[str, Any]) -> str:
     lines += map(row, found["workers"])
     keymgr = found.get("keymgr")
     if keymgr:
-        count = f"{keymgr['keys']} key{'s' if keymgr['keys'] != 1 else ''}"
+        count = counted(keymgr["keys"], "key")
         what = f"pid {keymgr['pid']}, {count}" if keymgr["pid"] else "not running, see the log"
         lines += ["", f"key manager: {what}"]
     return "\n".join((*lines, *certificates(found["certificates"])))

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 
 from gkore import __version__, log
+from gkore.log import counted
 
 BOLD, BLUE, PLAIN = "\033[1m", "\033[1;34m", "\033[0m"
 EVERY = re.compile(r"//(0\.0\.0\.0|\[::\]|\*)?:")
@@ -31,7 +32,7 @@ def lines(urls: Iterable[str], workers: int, reloads: bool, coloured: bool) -> I
     """The banner, line by line."""
     bold, blue, plain = (BOLD, BLUE, PLAIN) if coloured else ("", "", "")
     pid = os.getpid()
-    yield f"  {bold}gkore {__version__}{plain}  {workers} worker{'' if workers == 1 else 's'}, pid {pid}"
+    yield f"  {bold}gkore {__version__}{plain}  {counted(workers, 'worker')}, pid {pid}"
     for url in urls:
         every = EVERY.search(url)
         where = f"{EVERY.sub('//localhost:', url)}{plain}  (and every other address of this machine)" if every else url

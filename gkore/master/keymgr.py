@@ -19,6 +19,7 @@ from gkore import log
 from gkore.conf.certificates import read
 from gkore.keys import keymgr
 from gkore.keys.aside import aside
+from gkore.log import counted
 from gkore.master.birth import Closable, spawn
 from gkore.master.children import died_of
 from gkore.master.deaths import await_death, ended
@@ -213,4 +214,4 @@ class Keymgr:
         with suppress(OSError):
             while self._feed is not None and (said := self._feed.recv(keymgr.PEM_MAX)):
                 self.keys = len(said[1:]) // 16
-                log.notice(f"the key manager (pid {self.pid}) holds {self.keys} key{'s' if self.keys != 1 else ''}")
+                log.notice(f"the key manager (pid {self.pid}) holds {counted(self.keys, 'key')}")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gkore import log
+from gkore.log import counted
 from gkore.master.children import Child, State
 from gkore.protocol.counters import Cell
 
@@ -38,8 +39,8 @@ def told(leaving: list[Child], connections: Callable[[Child], int], now: float) 
     """Who is still there."""
     parts = []
     for child in leaving[:NAMED_MAX]:
-        count = connections(child)
+        count = counted(connections(child), "connection")
         left = "killed soon" if child.killed else f"{max(0.0, child.deadline - now):.0f} s left"
-        parts.append(f"{child} has {count} connection{'' if count == 1 else 's'}, {left}")
+        parts.append(f"{child} has {count}, {left}")
     more = f"; and {len(leaving) - NAMED_MAX} more" if len(leaving) > NAMED_MAX else ""
     return f"still finishing requests: {'; '.join(parts)}{more}"
