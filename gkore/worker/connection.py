@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 from gkore.errors import ProtocolError
 from gkore.worker.bridge import refuse
 from gkore.worker.dispatch import failed, finish, preview, unanswered
-from gkore.worker.ending import RECV, Ending
+from gkore.worker.ending import Ending
+from gkore.worker.heap import RECV
 from gkore.worker.preview import Preview
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Connection(Ending):
     def _readable_while_busy(self) -> None:
         """A request is being served: keep what comes for later, notice when the client leaves."""
         try:
-            data = self.sock.recv(RECV)
+            data = self.sock.recv(STASH_MAX)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

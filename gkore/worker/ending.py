@@ -13,6 +13,7 @@ from gevent import get_hub
 
 from gkore.errors import ProtocolError
 from gkore.worker.dispatch import abandon
+from gkore.worker.heap import RECV
 from gkore.worker.peer import Peer
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from gkore.worker.service import Service
 
 READ = 1
-RECV = 65536
-"""One recv. Larger ones cost: above 128 KiB malloc maps and unmaps the block every time (measured: 30 us)."""
 LINGER = 2
 """Seconds for a refused client to read its answer while we read and drop what it still sends."""
 

@@ -17,9 +17,14 @@ MAPPED_FROM = 2 * 1024 * 1024
 """Larger blocks are mapped and unmapped each time: what touches as much costs more than that."""
 
 
+_mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+RECV = 65536 if _mallopt is None else 262144
+"""What one recv asks for. A body of 1 MiB costs an eighth less in pieces of 256 KiB, which is as quick as 64 KiB for
+small requests where malloc keeps the block; where it maps and unmaps it each time, that takes 30 us (musl)."""
+
+
 def keep() -> None:
     """Have malloc keep memory in this process; without effect where the C library has no mallopt (musl)."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(TRIM_THRESHOLD, KEPT)
-        mallopt(MMAP_THRESHOLD, MAPPED_FROM)
+    if _mallopt is not None:
+        _mallopt(TRIM_THRESHOLD, KEPT)
+        _mallopt(MMAP_THRESHOLD, MAPPED_FROM)
