@@ -82,10 +82,13 @@ def find_object(name: str) -> Any:
         raise
     except BaseException as failure:
         raise ImportFailure(module_name, failure) from None
+    file = getattr(found, "__file__", None)
     for part in path.split("."):
         found = getattr(found, part, None)
     if not callable(found):
-        raise LookupError(f"{module_name} has no {path} that can be called")
+        if module_name in sys.stdlib_module_names:
+            raise LookupError(f"{module_name} is Python's own module, {file}: give yours another name")
+        raise LookupError(f"{module_name} ({file}) has no {path} that can be called")
     if iscoroutinefunction(found) or iscoroutinefunction(found.__call__):
         raise LookupError(f"{name} is an ASGI application (async); gkore hosts WSGI ones and its own handlers")
     return found

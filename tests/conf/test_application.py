@@ -12,7 +12,7 @@ import pytest
 from gkore import api
 from gkore.conf.application import Application, adopt
 from gkore.conf.assembly import assemble, summary
-from gkore.conf.loading import ImportFailure, load
+from gkore.conf.loading import ImportFailure, find_object, load
 from gkore.errors import ConfError, StartError
 
 
@@ -222,6 +222,20 @@ def test_code_edited_again_within_the_second_is_never_served_from_old_bytecode(
     os.utime(file, ns=(written, written))
     assert load(str(file if name == "edited_twice" else name)).says == "new"
     del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("site:app", r"site is Python's own module, .*site.py: give yours another name"),
+        ("without_one:app", r"without_one \(.*without_one.py\) has no app that can be called"),
+        ("not_there:app", "there is no module not_there"),
+    ],
+)
+def test_an_object_that_is_not_there_is_told_with_where_it_was_looked_for(name: str, said: str) -> None:
+    Path("without_one.py").write_text("")
+    with pytest.raises(LookupError, match=said):
+        find_object(name)
 
 
 def test_bytecode_of_code_that_has_settled_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
