@@ -295,6 +295,7 @@ class RequestParser(Generic[H]):
                 raise ProtocolError(400, "a body without length")
             self._left = int(length)
         self._admit(head, self.owner)
+        self.head = head  # from here on it is somebody's: a refusal is told in its access log
         if self._chunked is None and self._left > head.limit:
             raise ProtocolError(413, f"body over {head.limit} bytes")
         expect = fields.get(b"expect")
@@ -302,7 +303,6 @@ class RequestParser(Generic[H]):
             if expect.lower() != b"100-continue":
                 raise ProtocolError(417, "unknown expectation")
             head.expects_continue = True
-        self.head = head
 
     def _feed_body(self, head: H, data: bytes) -> bytes:
         """Take the bytes of a body; the rest is returned."""

@@ -182,6 +182,7 @@ def abandon(request: Request) -> None:
     plan = request.action.plan
     if plan is None or request.over:
         return
+    request.begun = request.begun or perf_counter_ns()
     if plan.on_free is None:
         plan.leave(request)
     else:

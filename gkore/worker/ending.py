@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub
 
+from gkore import log
 from gkore.errors import ProtocolError
 from gkore.worker.dispatch import abandon
 from gkore.worker.heap import RECV
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from gkore.worker.service import Service
 
 READ = 1
+LIMITS = {
+    413: "http_body_max, or the route's body_max",
+    414: "http_header_max",
+    431: "http_header_max, http_headers_max",
+}
+"""Which directive says how much is too much: whoever wonders in the night can't see it from outside."""
 LINGER = 2
 """Seconds for a refused client to read its answer while we read and drop what it still sends."""
 
@@ -76,6 +83,11 @@ class Ending(Peer):
 
     def refuse(self, refusal: ProtocolError) -> None:
         """Answer what can't be served, close in order; never waits."""
+        limit = LIMITS.get(refusal.status)
+        if limit is not None:
+            log.seldom(limit, f"refused: {refusal} ({limit}); whoever sends more gets {refusal.status}")
+        if self.parser is not None and self.parser.head is not None:
+            self.parser.head.status = refusal.status
         try:
             self.sock.send(self.service.refusal(refusal))
         except OSError:

@@ -71,6 +71,36 @@ domain * {
     assert lines(up.directory / "one.log", 5)[0].startswith("127.0.0.1 - - [")
 
 
+REFUSED = [
+    (b"Content-Length: 2000\r\n\r\n", 413),
+    (b"Transfer-Encoding: chunked\r\n\r\n7d0\r\n", 413),
+    (b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n", 400),
+    (b"Content-Length: 10\r\nExpect: miracles\r\n\r\n", 417),
+    (b"Content-Length: 10\r\n\r\nhalf", 408),
+]
+
+
+def test_a_request_refused_at_its_body_is_a_line_and_its_limit_is_named(server) -> None:
+    conf = """
+accesslog_format json
+http_body_max 1000
+http_body_timeout 1
+domain * {
+    accesslog a.log
+    static / page
+}
+"""
+    up = server(conf, app=APP, workers=1)
+    for rest, status in REFUSED:
+        with socket.create_connection(("127.0.0.1", up.port), timeout=30) as client:
+            client.sendall(b"POST /?x HTTP/1.1\r\nHost: a\r\n" + rest)
+            assert client.recv(1000).startswith(b"HTTP/1.1 %d " % status)
+    found = [json.loads(line) for line in lines(up.directory / "a.log", len(REFUSED))]
+    assert [(line["status"], line["path"], line["length"]) for line in found] == [(s, "/", 0) for _, s in REFUSED]
+    assert all(0 <= line["duration_ms"] < 60_000 for line in found)
+    up.says(r"refused: body over 1000 bytes \(http_body_max, or the route's body_max\); whoever sends more gets 413")
+
+
 def test_bodies_that_are_no_bytes_have_a_length(server) -> None:
     app = """
 def page(req):
