@@ -37,12 +37,17 @@ class Browser:
         while True:
             said = json.loads(self._socket.recv(DEADLINE))
             if said.get("id") == self._number:
+                if "navigated" in str(said.get("error")):
+                    raise LookupError("the page is being left")
                 assert "error" not in said, said
                 return said["result"]
 
     def run(self, script: str) -> Any:
-        """What a script of the page results in."""
-        return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
+        """What a script of the page results in; one that was just being left is asked again once the next is there."""
+        try:
+            return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
+        except LookupError:
+            return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
 
     def visit(self, url: str) -> None:
         self.call("Page.navigate", url=url)

@@ -55,7 +55,7 @@ def answer(environ, start_response):
         return [json.dumps(known).encode()]
     if path == "/echo":
         start_response("201 Created", [*plain, ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("X-A", "1")])
-        return [environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))]
+        return [environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH", -1)))]
     if path == "/digest":
         found, size = hashlib.sha256(), 0
         while piece := environ["wsgi.input"].read(65536):
