@@ -48,7 +48,7 @@ usage: gkore [options] -c kore.conf
       --bind ADDRESS    listen here instead: ADDR:PORT, :PORT, [::1]:PORT, unix:/path; several times for several
       --control PATH    where the running server's control socket is
   -d, --daemonize       leave the terminal
-  -f, --foreground      stay in it (the default, whatever `deployment` says)
+  -f, --foreground      stay in it, also with `deployment production`
   -n, --no-chroot, -r, --no-runas        don't chroot, don't change the user
   -q, --quiet           log errors only
       --dev             as `deployment dev`: no chroot, no runas, tracebacks in the browser
