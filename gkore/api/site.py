@@ -285,7 +285,8 @@ def privsep(name: str, *, root: str = "", runas: str = "", skip: list[str] | Non
     for word in skip or []:
         if word != "chroot":
             raise RuntimeError(f"unknown skip keyword '{word}'")
-    found.place, found.skip = caller(), found.skip | set(skip or [])
+    found.place = found.runas_place = caller()
+    found.skip |= set(skip or [])
     found.root, found.runas = root or found.root, runas or found.runas
 
 
