@@ -235,6 +235,9 @@ def act(order: Order) -> int:
     if not order.conf and not order.script and "print-config" not in order.flags:
         here = "; there is a kore.conf here: gkore -c kore.conf" if os.path.isfile("kore.conf") else ""
         raise UsageError(f"nothing to serve: name a conf with -c, or a script{here}")
+    near = nearest(order.script, [*DEVELOPMENT, *remote.COMMANDS]) if order.script.isalpha() else ""
+    if near and not os.path.exists(order.script):
+        raise UsageError(f"{order.script} is neither a command nor a package here, did you mean gkore {near}?")
     return check(order) if order.flags & {"t", "print-config"} else serve(order)
 
 
