@@ -48,7 +48,7 @@ usage: gkore [options] -c kore.conf
       --bind ADDRESS    listen here instead: ADDR:PORT, :PORT, [::1]:PORT, unix:/path; several times for several
       --control PATH    where the running server's control socket is
   -d, --daemonize       leave the terminal
-  -f, --foreground      stay in it (the default, whatever `deployment` says)
+  -f, --foreground      stay in it, also with `deployment production`
   -n, --no-chroot, -r, --no-runas        don't chroot, don't change the user
   -q, --quiet           log errors only
       --dev             as `deployment dev`: no chroot, no runas, tracebacks in the browser
@@ -235,6 +235,9 @@ def act(order: Order) -> int:
     if not order.conf and not order.script and "print-config" not in order.flags:
         here = "; there is a kore.conf here: gkore -c kore.conf" if os.path.isfile("kore.conf") else ""
         raise UsageError(f"nothing to serve: name a conf with -c, or a script{here}")
+    near = nearest(order.script, [*DEVELOPMENT, *remote.COMMANDS]) if order.script.isalpha() else ""
+    if near and not os.path.exists(order.script):
+        raise UsageError(f"{order.script} is neither a command nor a package here, did you mean gkore {near}?")
     return check(order) if order.flags & {"t", "print-config"} else serve(order)
 
 

@@ -153,7 +153,7 @@ def perform(said: Sequence[str], conf: str, control: str, watch: bool, as_json: 
     """Do what ``gkore COMMAND`` asks for; the exit status."""
     command, *rest = said
     if rest:
-        raise UsageError(f"gkore {command} takes no {rest[0]}")
+        raise UsageError(f"{command} takes no {rest[0]}: name the server with -c kore.conf or --control kore.control")
     path = path_of(conf, control)
     if command == "status":
         return show(path, watch, as_json)

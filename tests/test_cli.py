@@ -116,6 +116,12 @@ def test_a_missing_conf_or_script_is_status_3(tmp_path: Path) -> None:
     assert done.stderr == "gkore: nix.py does not exist; expected: a Python file or a package\n"
 
 
+def test_a_misspelt_command_is_told_from_a_script(tmp_path: Path) -> None:
+    done = gkore("stauts", "-c", "kore.conf", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "stauts is neither a command nor a package here, did you mean gkore status?" in done.stderr
+
+
 def test_print_config_says_where_values_come_from(tmp_path: Path) -> None:
     (tmp_path / "site.conf").write_text("\nworkers 3\nhttp_keepalive_time 7\n")
     done = gkore("--print-config", "--workers", "2", "-c", "site.conf", cwd=tmp_path)

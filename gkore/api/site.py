@@ -189,8 +189,10 @@ def route(path: str, *, domain: str = "", **keywords: Any) -> Callable[[F], F]:
     """Decorate a handler: ``@kore.route("/", methods=["get"])`` (Kore 4.2).
 
     Keywords: ``methods`` (get adds head), per method a dict of parameters to a regular expression or function
-    (``get={"id": "^[0-9]+$"}``), ``qs`` the same in the query string of every method, ``auth``, ``hooks``, and gkore's
-    limits. The domain is settled when the server starts: named, or the only one.
+    (``get={"id": "^[0-9]+$"}``), ``qs`` the same in the query string of every method, ``hooks`` (a dict of on_headers,
+    on_body_chunk, on_free), gkore's limits, and ``auth``: a dict of ``type`` ("cookie", "header" or "request"),
+    ``value`` (the cookie's or header's name), ``verify`` (a function) and ``redirect`` (where to send who may not
+    come in; without it: 403). The domain is settled when the server starts: named, or the only one.
     """
 
     place = caller()
@@ -283,7 +285,8 @@ def privsep(name: str, *, root: str = "", runas: str = "", skip: list[str] | Non
     for word in skip or []:
         if word != "chroot":
             raise RuntimeError(f"unknown skip keyword '{word}'")
-    found.place, found.skip = caller(), found.skip | set(skip or [])
+    found.place = found.runas_place = caller()
+    found.skip |= set(skip or [])
     found.root, found.runas = root or found.root, runas or found.runas
 
 

@@ -137,7 +137,7 @@ def process_of(reading: Reading, statement: Statement) -> Any:
 
 def runas(reading: Reading, statement: Statement) -> None:
     process = process_of(reading, statement)
-    process.runas, process.place = statement["user"], statement.line.place(statement.word("user"))
+    process.runas, process.runas_place = statement["user"], statement.line.place(statement.word("user"))
 
 
 def root(reading: Reading, statement: Statement) -> None:

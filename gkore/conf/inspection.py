@@ -141,7 +141,7 @@ def addresses(application: Application, server: Server) -> Iterator[Mistake]:
 def process(application: Application, privsep: Privsep) -> Iterator[Mistake]:
     wrong = unknown_user(privsep.runas) if privsep.runas and not application.no_runas else None
     if wrong:
-        yield application.mistake(privsep.place, wrong.message, wrong.expected, wrong.suggestion)
+        yield application.mistake(privsep.runas_place, wrong.message, wrong.expected, wrong.suggestion)
     if privsep.root and not os.path.isdir(privsep.root):
         message = f"there is no directory {privsep.root} for the {privsep.name} process"
         yield application.mistake(privsep.place, message, "a directory that exists")

@@ -212,6 +212,7 @@ class Privsep:
     root: str = ""
     skip: set[str] = field(default_factory=set)
     place: Place = NOWHERE
+    runas_place: Place = NOWHERE
 
 
 @dataclass(slots=True)

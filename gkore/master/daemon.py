@@ -67,6 +67,19 @@ def write_pidfile(path: str) -> None:
         log.notice(f"pidfile {path}: {failure.strerror}; going on without it")
 
 
+def warn_of_neighbour(path: str) -> None:
+    """Say so when the server that the file names still runs: nobody will find that one by it any more."""
+    with suppress(OSError, ValueError):
+        with open(path, encoding="ascii", errors="replace") as file:
+            pid = int(file.read(32))
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            ours = file.read(32).startswith(b"gkore [parent]")
+        if ours and pid != os.getpid():
+            log.notice(
+                f"pidfile {path}: taken from another server that runs, pid {pid}; give each a `pidfile` of its own"
+            )
+
+
 def remove_pidfile(path: str) -> None:
     """Remove the file if the pid in it is ours: another server may have taken the name."""
     try:

@@ -23,7 +23,7 @@ from gkore.master.acme import Acme
 from gkore.master.address import Address
 from gkore.master.birth import RunWorker
 from gkore.master.control import Control, beside
-from gkore.master.daemon import Daemon, daemonize, remove_pidfile, write_pidfile
+from gkore.master.daemon import Daemon, daemonize, remove_pidfile, warn_of_neighbour, write_pidfile
 from gkore.master.fleet import Fleet
 from gkore.master.keymgr import Keymgr
 from gkore.master.listeners import Listeners
@@ -121,6 +121,8 @@ class Launch:
         if before and before != (path and os.path.abspath(path)):
             remove_pidfile(before)
         if path:
+            if self.heritage is None:  # else the other one is ourselves, before a reload
+                warn_of_neighbour(path)
             write_pidfile(path)
 
     def finish(self) -> None:

@@ -70,7 +70,7 @@ def plan(application: Application, process: str = "worker") -> Privileges:
     root = os.path.abspath(privsep.root) if privsep.root else ""
     chroot = bool(root) and not application.no_chroot and "chroot" not in privsep.skip
     runas = "" if application.no_runas else privsep.runas
-    user = _user(runas, str(privsep.place)) if runas else None
+    user = _user(runas, str(privsep.runas_place)) if runas else None
     if root and not os.path.isdir(root):
         raise StartError(f"{privsep.place}: root {root}: no such directory; make it, or remove the line")
     if os.geteuid() != 0:
@@ -78,7 +78,7 @@ def plan(application: Application, process: str = "worker") -> Privileges:
             raise StartError(f"{privsep.place}: only root can chroot to {root}; start as root, or skip it with -n")
         if user is not None and user.uid != os.geteuid():
             raise StartError(
-                f"{privsep.place}: only root can run workers as {runas}; start as root, or skip it with -r"
+                f"{privsep.runas_place}: only root can run workers as {runas}; start as root, or skip it with -r"
             )
         user = None
     return Privileges(application.settings.worker_rlimit_nofiles, root, chroot, user)

@@ -279,8 +279,9 @@ def refuse(coroutine: Coroutine[Any, Any, Any], stranger: object) -> Any:
 
 
 def advise(failure: BaseException) -> None:
-    """Add the way out to the message of an asyncio function that found no loop."""
-    if isinstance(failure, RuntimeError) and str(failure) == "no running event loop":
+    """Add, once, the way out to the message of an asyncio function that found no loop."""
+    fresh = isinstance(failure, RuntimeError) and not hasattr(failure, "__notes__")
+    if fresh and str(failure) == "no running event loop":
         failure.add_note("gkore runs no asyncio loop in its handlers: kore.aio(coroutine) runs one beside them")
 
 

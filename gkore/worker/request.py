@@ -326,9 +326,9 @@ class Request(Head):
     ) -> bool:
         """Make the connection a websocket; the callbacks by name (Kore 3) or themselves (Kore 4), plain or async.
 
-        False when the request asks for none, or not rightly: then it is answered (405, 426, 403, 400), and onconnect is
-        not called as in Kore. ``subprotocols`` (ours): the first that the client offers is agreed on. LookupError for
-        an unknown name.
+        They get ``(c)``, ``(c, op, data)`` with str for text and bytes for binary, ``(c)``. False when the request asks
+        for none, or not rightly: it is answered (405, 426, 403, 400), onconnect is not called as in Kore.
+        ``subprotocols`` (ours): the first that the client offers is agreed on. LookupError for an unknown name.
         """
         return handshake(self, callbacks(onconnect, onmessage, ondisconnect), subprotocols) is not None
 

@@ -39,6 +39,7 @@ from reading import handlers, messages, read
         ("load x.so", "1:1 gkore can't do load"),
         ("pledge dns", "1:1 gkore can't do pledge"),
         ("runas nobody-of-this-name", '1:7 there is no user "nobody-of-this-name"'),
+        ("privsep worker {\nrunas nobody-of-this-name\nroot /\n}", '2:7 there is no user "nobody-of-this-name"'),
         ("root /no/such", "1:6 there is no directory /no/such for the worker process"),
         ("validator a b c", '1:13 "b" is not known here'),
         ("validator a regex ^[0-9$", "1:20 regular expression: unterminated character set"),

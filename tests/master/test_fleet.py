@@ -400,6 +400,16 @@ def test_a_pidfile_that_is_not_ours_any_more_stays(tiny: Start, tmp_path: Path) 
     assert path.read_text() == "1\n"
 
 
+def test_a_pidfile_taken_from_a_server_that_runs_is_told_of(tiny: Start, tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    path.write_text("1\n")  # somebody, but no gkore
+    first = tiny(pidfile=str(path))
+    second = tiny(pidfile=str(path))
+    assert "taken from" not in first.log
+    assert f"pidfile {path}: taken from another server that runs, pid {first.process.pid}; give each" in second.log
+    assert path.read_text() == f"{second.process.pid}\n"
+
+
 def test_a_pidfile_that_cannot_be_written_is_a_warning(tiny: Start) -> None:
     server = tiny(pidfile="/no/such/directory/pid")
     assert "pidfile /no/such/directory/pid: No such file or directory; going on without it" in server.log
