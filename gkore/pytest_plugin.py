@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 def gkore_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Starts real servers on free ports: ``gkore_server("app.py")``, ``("kore.conf")``, or a conf's text and ``app=``.
 
-    Each lives until the end of the test, in a directory of its own; keywords as those of ``gkore.testing.server``. The
-    test fails when a server leaves a process behind, logs a traceback or does not end with status 0.
+    Each lives until the end of the test, one of a text in a directory of its own, where its paths begin; keywords are
+    those of ``gkore.testing.server``. The test fails when a server leaves a process behind, logs a
+    traceback or does not end with status 0.
     """
     from gkore.testing.server import server
 
