@@ -121,7 +121,7 @@ def test_routes_is_a_table_in_the_order_of_matching(project: Path) -> None:
     assert normal(done.stdout) == [
         "server default: 127.0.0.1:0",
         "domain example.com",
-        r"* ^/old\Z redirect 301 /new",
+        "* ^/old$ redirect 301 /new",
         r"* ^/\.git return 404",
         "get head /list page ?n=v_n",
         "get post ^/user/([a-z]+)/post/([0-9]{1,4})$ post_of auth key title=v_n rate 5/s",

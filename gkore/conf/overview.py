@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from gkore.conf.directives import ROWS
@@ -32,7 +33,7 @@ def lines(site: Site) -> Iterator[str]:
 def rows(domain: Domain) -> Iterator[Row]:
     for redirect in domain.redirects:
         what = f"redirect {redirect.status} {redirect.target}" if redirect.target else f"return {redirect.status}"
-        yield "*", redirect.pattern.pattern, what, ""
+        yield "*", written(redirect.pattern), what, ""
     files = sorted(domain.filemaps, key=lambda filemap: filemap.position)
     for place, route in enumerate((*domain.routes, None)):
         while files and (route is None or files[0].position <= place):
@@ -61,7 +62,7 @@ def checks(route: Route) -> Iterator[str]:
 def shown(validator: Validator) -> str:
     """A validator's name; one that was declared in place has none but its expression or function."""
     if validator.pattern is not None and not validator.name:
-        return validator.pattern.pattern
+        return written(validator.pattern)
     return validator.name or validator.function_name
 
 
@@ -70,3 +71,9 @@ def aligned(found: list[Row]) -> Iterator[str]:
     for row in found:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         yield "  ".join((*cells, row[3])).rstrip()
+
+
+def written(pattern: re.Pattern[str]) -> str:
+    """A pattern as a conf has it: ``patterns`` made \\Z of its last $."""
+    text = pattern.pattern
+    return f"{text[:-2]}$" if text.endswith(r"\Z") else text
