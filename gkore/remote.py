@@ -30,11 +30,10 @@ TURN = 1.0
 PATIENCE = 10.0
 """Seconds without a sign of life after which it is asked for one, or given up."""
 SILENCE_MAX = {"reload": 130.0, "stop": 30.0}
-"""Seconds while an application may be imported, or its last hooks run: nothing is answered then."""
+"""Commands that may take until the last request is answered; seconds while an application may be imported, or its last
+hooks run: nothing is answered then."""
 HANGS = "it imports its application or hangs; its log may tell, and `kill -KILL` to its pid ends it, workers too"
 COMMANDS = ("reload", "stop", "status", "dump")
-LONG = ("reload", "stop")
-"""Commands that may take until the last request is answered."""
 CLEAR = "\r\033[K"
 """Back to the beginning of a terminal's line, which is emptied."""
 HEAD = (
@@ -92,7 +91,7 @@ def ask(path: str, command: str) -> dict[str, Any]:
             raise StartError(f"no gkore answers at {path}: {failure.strerror} (--control PATH, or -c CONF)") from None
         pid = unpack("3i", sock.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))[0]
         heard = time.monotonic()
-        shown = command in LONG and sys.stderr.isatty()
+        shown = command in SILENCE_MAX and sys.stderr.isatty()
         while not said.endswith(b"\n"):
             try:
                 piece = sock.recv(65536)

@@ -30,6 +30,7 @@ ROW_BYTES_MAX = 256
 
 COOKIE = b"\r\nCookie: "
 """As browsers write it; whoever writes it in another way is read in full."""
+COOKIE_SIZE = len(COOKIE)
 
 _kept: dict[bytes, Fields] = {}
 _crumbless: dict[bytes, Fields] = {}
@@ -138,9 +139,9 @@ def kept(block: bytes) -> Fields | None:
     at = block.find(COOKIE)
     if at < 0:
         return _kept.get(block)
-    end = block.find(b"\r\n", at + 10)
+    end = block.find(b"\r\n", at + COOKIE_SIZE)
     like = _crumbless.get(block[:at] + block[end:])
-    return None if like is None else like.with_cookie(block[at + 10 : end].strip(b" \t"))
+    return None if like is None else like.with_cookie(block[at + COOKIE_SIZE : end].strip(b" \t"))
 
 
 def met(data: bytes) -> bool:
@@ -161,7 +162,7 @@ def keep(block: bytes, fields: Fields) -> None:
     if at >= 0:
         if len(fields.all(b"cookie")) > 1:
             return
-        block = block[:at] + block[block.find(b"\r\n", at + 10) :]
+        block = block[:at] + block[block.find(b"\r\n", at + COOKIE_SIZE) :]
         fields = fields.with_cookie(b"")
         table = _crumbless
     if len(block) <= KEPT_BYTES_MAX and met(block):

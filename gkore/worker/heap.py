@@ -16,7 +16,6 @@ KEPT = 8 * 1024 * 1024
 MAPPED_FROM = 2 * 1024 * 1024
 """Larger blocks are mapped and unmapped each time: what touches as much costs more than that."""
 
-
 _mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
 RECV = 65536 if _mallopt is None else 262144
 """What one recv asks for. A body of 1 MiB costs an eighth less in pieces of 256 KiB, which is as quick as 64 KiB for

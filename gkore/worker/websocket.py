@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from gkore.worker.connection import Connection
 
 RECV = 130048
-"""A little less than what malloc would map and unmap every time: most messages of 64 KiB come in one piece."""
+"""Most messages of 64 KiB come in one piece; a little less than what malloc maps and unmaps where it keeps nothing
+(see ``heap``)."""
 AHEAD_MAX = 65536
 """Bytes that may come while callbacks run."""
 FAREWELL = 3

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -93,13 +94,20 @@ def test_sockets_from_systemd_survive_reloads(tmp_path: Path, name: str) -> None
             pass_fds=[given.fileno()],
             stderr=log,
         )
-    try:
+    with ending(process):
         for times in (1, 2, 3):
             until(lambda times=times: said(tmp_path).count("log=[ready: ") == times, lambda: said(tmp_path))
             with socket.create_connection(("127.0.0.1", port), DEADLINE) as client:
                 client.sendall(b"GET /hello HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
                 assert client.recv(1000).endswith(b"hello")
             process.send_signal(signal.SIGHUP)
+
+
+@contextmanager
+def ending(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Behind the block a server is stopped, in order; however the block ends, it has ended."""
+    try:
+        yield
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE) == 0
     finally:
@@ -167,17 +175,12 @@ def test_the_capabilities_of_the_unit_are_enough_for_a_second_start_too(tmp_path
     for start in (1, 2):
         words = [*command, "-c", "kore.conf"]
         process = subprocess.Popen(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
-        try:
+        with ending(process):
             for times in (1, 2):
                 until(lambda times=times: told().count("log=[ready: ") == times, told)
                 process.send_signal(signal.SIGUSR1)
                 if times == 1:
                     process.send_signal(signal.SIGHUP)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(DEADLINE) == 0
-        finally:
-            process.kill()
-            process.wait()
         assert not re.search("ermission|not permitted|failed", told()), told()
         for file in (log, tmp_path / "access.log"):
             file.rename(file.with_suffix(f".{start}"))
