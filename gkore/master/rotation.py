@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gkore import log
-from gkore.logfile import STDOUT, log_files
+from gkore.logfile import STAYS, STDOUT, log_files
 from gkore.protocol.bus import MASTER, Envelope, Kind
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ def reopen() -> None:
         try:
             file.reopen()
         except OSError as failure:
-            log.error(f"access log {file.path} can't be opened: {failure.strerror}; the old file is written on")
+            log.error(f"access log {file.path} can't be opened again: {failure.strerror}; {STAYS}")
     if log.log.path:
         try:
             log.log.open(log.log.path)
         except OSError as failure:
-            log.error(f"logfile {log.log.path} can't be opened: {failure.strerror}; the old file is written on")
+            log.error(f"logfile {log.log.path} can't be opened again: {failure.strerror}; {STAYS}")
 
 
 def opened() -> Iterator[tuple[str, int]]:
