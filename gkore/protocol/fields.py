@@ -18,19 +18,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from gkore.errors import ProtocolError
 
-KEPT_MAX = 512
-KEPT_BYTES_MAX = 2048
+KEPT_MAX: Final = 512
+KEPT_BYTES_MAX: Final = 2048
 """At most 512 blocks of 2 KiB are kept in each table: 2 MiB, and about as much again for what was read from them."""
-SEEN_MAX = 1024
-ROWS_MAX = 1024
-ROW_BYTES_MAX = 256
+SEEN_MAX: Final = 1024
+ROWS_MAX: Final = 1024
+ROW_BYTES_MAX: Final = 256
 
-COOKIE = b"\r\nCookie: "
+COOKIE: Final = b"\r\nCookie: "
 """As browsers write it; whoever writes it in another way is read in full."""
-COOKIE_SIZE = len(COOKIE)
+COOKIE_SIZE: Final = len(COOKIE)
 
 _kept: dict[bytes, Fields] = {}
 _crumbless: dict[bytes, Fields] = {}
@@ -46,50 +47,26 @@ _KEEP = re.compile(rb"(?:^|[,\s])keep-alive(?:[,\s]|$)")
 
 
 class Fields:
-    """One block of header fields: names in lower case, the first value of a name, later ones beside."""
+    """One block of header fields: names in lower case, the first value of a name, later ones beside.
+
+    Made by ``read_fields``, or by ``with_cookie`` from another.
+    """
 
     __slots__ = ("_first", "_more", "closes", "count", "host", "keeps", "logged", "upgrade")
 
-    def __init__(self, block: bytes) -> None:
-        rows = block.split(b"\r\n")
-        del rows[-2:]
-        pairs = [_row(row) or _read(row) for row in rows]
-        self.count = len(pairs)
-        self._first = first = dict(pairs)
-        self._more: Sequence[tuple[bytes, bytes]] = ()
-        if len(first) != len(pairs):
-            self._repeated(pairs)
-        self.logged = b""
-        """What they contribute to an access log's line, once it was made."""
-        self.host = first.get(b"host")
-        self.closes = self.keeps = False
-        self.upgrade = b""
-        connection = first.get(b"connection")
-        if connection == b"keep-alive" and not self._more:
-            self.keeps = True
-        elif connection is not None:
-            options = b",".join(self.all(b"connection")).lower()
-            self.closes = _CLOSE.search(options) is not None
-            self.keeps = _KEEP.search(options) is not None
-            if _UPGRADE.search(options):
-                self.upgrade = first.get(b"upgrade", b"").lower()
-
-    def _repeated(self, pairs: list[tuple[bytes, bytes]]) -> None:
-        """A name comes twice."""
-        first = self._first
-        first.clear()
-        self._more = more = []
-        for name, value in pairs:
-            if name in first:
-                more.append((name, value))
-            else:
-                first[name] = value
-        if len(self.all(b"host")) > 1:
-            raise ProtocolError(400, "two Host fields")
+    _first: dict[bytes, bytes]
+    _more: Sequence[tuple[bytes, bytes]]
+    count: int
+    host: bytes | None
+    closes: bool
+    keeps: bool
+    upgrade: bytes
+    logged: bytes
+    """What they contribute to an access log's line, once it was made."""
 
     def with_cookie(self, value: bytes) -> Fields:
         """The same fields with another cookie."""
-        other = Fields.__new__(Fields)
+        other = Fields()
         other._first = first = self._first.copy()
         first[b"cookie"] = value
         other._more = self._more
@@ -122,6 +99,46 @@ class Fields:
 
     def __len__(self) -> int:
         return self.count
+
+
+def read_fields(block: bytes) -> Fields:
+    """The fields of ``block``, rows that llhttp accepted and an empty one. ProtocolError 400 for two Host fields."""
+    rows = block.split(b"\r\n")
+    del rows[-2:]
+    pairs = [_row(row) or _read(row) for row in rows]
+    fields = Fields()
+    fields.count = len(pairs)
+    fields._first = first = dict(pairs)
+    more: Sequence[tuple[bytes, bytes]] = () if len(first) == len(pairs) else _repeated(first, pairs)
+    fields._more = more
+    fields.logged = b""
+    fields.host = first.get(b"host")
+    fields.closes = fields.keeps = False
+    fields.upgrade = b""
+    connection = first.get(b"connection")
+    if connection == b"keep-alive" and not more:
+        fields.keeps = True
+    elif connection is not None:
+        options = b",".join(fields.all(b"connection")).lower()
+        fields.closes = _CLOSE.search(options) is not None
+        fields.keeps = _KEEP.search(options) is not None
+        if _UPGRADE.search(options):
+            fields.upgrade = first.get(b"upgrade", b"").lower()
+    return fields
+
+
+def _repeated(first: dict[bytes, bytes], pairs: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """A name comes twice: ``first`` is to hold the first value of each, the others are returned."""
+    first.clear()
+    more = []
+    for name, value in pairs:
+        if name in first:
+            more.append((name, value))
+        else:
+            first[name] = value
+    if any(name == b"host" for name, _ in more):
+        raise ProtocolError(400, "two Host fields")
+    return more
 
 
 def _read(row: bytes) -> tuple[bytes, bytes]:

@@ -18,7 +18,7 @@ import logging
 import struct
 import zlib
 from codecs import utf_8_decode
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
@@ -30,18 +30,19 @@ try:
 except ImportError:  # a wheel without compiled parts
     from websockets.utils import apply_mask
 
-TEXT, BINARY = 1, 2
-PING = b"\x89\x00"
-COMPRESS_MIN = 128
+TEXT: Final = 1
+BINARY: Final = 2
+PING: Final = b"\x89\x00"
+COMPRESS_MIN: Final = 128
 """Bytes below which compression costs more than it saves."""
-VIEW_MIN = 8192
+VIEW_MIN: Final = 8192
 """Bytes from which making a view costs less than a copy."""
-REASON_MAX = 123
+REASON_MAX: Final = 123
 """RFC 6455 5.5: a control frame carries 125 bytes, of which the code takes 2."""
 
 Message: TypeAlias = tuple[int, str | bytes]
 
-SMALL = {op: [bytes((0x80 | op, length)) for length in range(126)] for op in (TEXT, BINARY)}
+SMALL: Final = {op: [bytes((0x80 | op, length)) for length in range(126)] for op in (TEXT, BINARY)}
 """The heads of frames with less than 126 bytes, by op and size."""
 
 _logger = logging.getLogger("gkore.websocket")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from gkore.compiled import mypyc_attr
 from gkore.protocol.fields import Fields
 from gkore.protocol.line import RequestLine
 
@@ -15,6 +16,7 @@ Seen = tuple[RequestLine, Fields, Any, bool]
 """What the bytes of one whole request meant: line, fields, action, keep_alive."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Head:
     """Request line, header fields and (when it is whole) the body of one request."""
 

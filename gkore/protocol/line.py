@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Final
 
 from gkore.errors import ProtocolError
 
@@ -17,7 +18,7 @@ METHODS: Mapping[bytes, int] = MappingProxyType(
 )
 """Method to Kore's number (http.h: the numbers are bits, 8 is not used)."""
 
-KNOWN_MAX = 1024
+KNOWN_MAX: Final = 1024
 known: dict[bytes, RequestLine] = {}
 """Lines that were understood before; everybody may look, only ``read_line`` writes."""
 
@@ -25,29 +26,27 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#]+)(/[^?#]*)?\Z", re.IGNORECASE)
 
 
 class RequestLine:
-    """One request line; ``authority`` is the host of an absolute-form target (RFC 9112 3.2.2: it wins over Host)."""
+    """One request line, made by ``read_line``, or by ``ask`` from another."""
 
     __slots__ = ("_asked", "authority", "bare", "logged", "method", "minor", "path", "verb")
 
-    def __init__(self, bare: bytes, verb: bytes, path: bytes, minor: int) -> None:
-        self.bare = bare
-        """The line without its query: all that decides on a route."""
-        self.verb = verb
-        self.method = METHODS[verb]
-        self.minor = minor
-        self.authority = b""
-        self.logged = b""
-        """What it contributes to an access log's line, once it was made."""
-        if path[:1] != b"/":
-            path = self._other_form(path)
-        self.path = path.decode("ascii")
-        self._asked = b""
+    bare: bytes
+    """The line without its query: all that decides on a route."""
+    verb: bytes
+    method: int
+    minor: int
+    authority: bytes
+    """The host of an absolute-form target (RFC 9112 3.2.2: it wins over Host)."""
+    logged: bytes
+    """What it contributes to an access log's line, once it was made."""
+    path: str
+    _asked: bytes
 
     def ask(self, query: bytes) -> RequestLine:
         """The same line with ``query``, which begins with ``?``. ProtocolError 400 when it can have none."""
         if self.path == "*":
             raise ProtocolError(400, "OPTIONS * has no query")
-        other = RequestLine.__new__(RequestLine)
+        other = RequestLine()
         other.bare = self.bare
         other.verb = self.verb
         other.method = self.method
@@ -67,15 +66,6 @@ class RequestLine:
     def target(self) -> bytes:
         """Path and query as sent, without the host of an absolute form."""
         return self.path.encode() + self._asked
-
-    def _other_form(self, target: bytes) -> bytes:
-        if target == b"*" and self.verb == b"OPTIONS":
-            return target
-        absolute = _ABSOLUTE.match(target)
-        if absolute is None or b"@" in absolute.group(1):
-            raise ProtocolError(400, "request target is neither a path nor an http URL")
-        self.authority, rest = absolute.groups()
-        return rest or b"/"
 
 
 def read_line(text: bytes) -> RequestLine:
@@ -103,8 +93,29 @@ def _learn(text: bytes) -> RequestLine:
         raise ProtocolError(501, "method not implemented")
     if b"#" in target:
         raise ProtocolError(400, "a request target has no fragment")
-    line = RequestLine(text, verb, target, version[-1] - 48)
+    line = RequestLine()
+    line.bare = text
+    line.verb = verb
+    line.method = METHODS[verb]
+    line.minor = version[-1] - 48
+    line.authority = b""
+    line.logged = b""
+    if target[:1] != b"/":
+        line.authority, target = _other_form(verb, target)
+    line.path = target.decode("ascii")
+    line._asked = b""
     if len(known) >= KNOWN_MAX:
         known.clear()
     known[text] = line
     return line
+
+
+def _other_form(verb: bytes, target: bytes) -> tuple[bytes, bytes]:
+    """Authority and path of a target that is no path."""
+    if target == b"*" and verb == b"OPTIONS":
+        return b"", target
+    absolute = _ABSOLUTE.match(target)
+    if absolute is None or b"@" in absolute.group(1):
+        raise ProtocolError(400, "request target is neither a path nor an http URL")
+    authority, path = absolute.groups()
+    return authority, path or b"/"

@@ -20,20 +20,20 @@ Between requests a parser holds no state, so a worker keeps a few for all of its
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from httptools import HttpParserError, HttpParserUpgrade
 
 from gkore.errors import ProtocolError
 from gkore.protocol.chunked import ChunkedDecoder
-from gkore.protocol.fields import Fields, keep, kept, met
+from gkore.protocol.fields import Fields, keep, kept, met, read_fields
 from gkore.protocol.head import Head, Seen
 from gkore.protocol.judge import UPGRADE, Judge, verdict
 from gkore.protocol.line import RequestLine, read_line
 from gkore.protocol.line import known as known_lines
 
-BLANK_LINES_MAX = 4
-WHOLE_MAX = 4096
+BLANK_LINES_MAX: Final = 4
+WHOLE_MAX: Final = 4096
 """Chunks up to this size are looked up among the kept heads."""
 
 
@@ -263,7 +263,7 @@ class RequestParser(Generic[H]):
             raise ProtocolError(414 if len(text) * 2 > size else 431, f"head over {limits.header_bytes} bytes")
         line = known_lines.get(text) or read_line(text)
         if fields is None:
-            fields = Fields(block)
+            fields = read_fields(block)
         if fields.count > limits.headers:
             raise ProtocolError(431, f"more than {limits.headers} header fields")
         if fields.host is None and line.minor:

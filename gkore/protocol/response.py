@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from email.utils import formatdate
 from html import escape
+from typing import Final
 
 from gkore.protocol.status import reason
 
-BODILESS = frozenset((204, 304))
+BODILESS: Final = frozenset((204, 304))
 """RFC 9110 6.4.1: these, and 1xx, have no content whatever the handler says."""
 
-LINES_MAX = 1024
+LINES_MAX: Final = 1024
 known_lines: dict[tuple[str, str], bytes] = {}
 """Fields that were made before; everybody may look, only ``header_line`` writes."""
 
@@ -55,8 +56,8 @@ class ResponseHeads:
         hsts = f"strict-transport-security: max-age={hsts_seconds}; includeSubDomains\r\n" if hsts_seconds else ""
         keep = f"connection: keep-alive\r\nkeep-alive: timeout={keepalive_seconds}\r\n{hsts}"
         close = f"connection: close\r\n{hsts}"
-        self.keep = (Prefixes(0, server, keep), Prefixes(1, server, keep))
-        self.close = (Prefixes(0, server, close), Prefixes(1, server, close))
+        self.keep: tuple[Prefixes, ...] = (Prefixes(0, server, keep), Prefixes(1, server, keep))
+        self.close: tuple[Prefixes, ...] = (Prefixes(0, server, close), Prefixes(1, server, close))
         self.plain = Prefixes(1, server, hsts)
         """For 101: the handler's own fields say what the connection becomes."""
         self._all = (*self.keep, *self.close, self.plain)

@@ -21,8 +21,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from gkore.compiled import mypyc_attr
 from gkore.errors import ProtocolError
 from gkore.worker.bridge import refuse
 from gkore.worker.dispatch import failed, finish, preview, unanswered
@@ -36,10 +37,11 @@ if TYPE_CHECKING:
     from gkore.worker.routing import Action
     from gkore.worker.service import Service
 
-STASH_MAX = 65536
+STASH_MAX: Final = 65536
 """Bytes that may wait behind a request that is being served; then the watcher stops and TCP holds the client."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Connection(Ending):
     """One client (``kore.connection``)."""
 
@@ -166,16 +168,18 @@ class Connection(Ending):
                 task.gr_context = None  # context variables are a request's own, and tasks serve many (30 ns)
                 request.connection = self
                 try:
-                    action = request.action or self._route(request)
+                    action: Action = request.action or self._route(request)
                     if action.plain:
                         result = action.handler(request)
-                        if result.__class__ is CoroutineType:
+                        if result is None:
+                            pass
+                        elif result.__class__ is CoroutineType:
                             task.coroutine = result
                             for stranger in result.__await__():  # 0.1 us less than send and its StopIteration
                                 refuse(result, stranger)
                                 break
                             task.coroutine = None
-                        elif result is not None:
+                        else:
                             finish(result)
                     else:
                         action.serve(request)

@@ -7,11 +7,12 @@ our last answer. So whoever has said too much gets the end of our stream first, 
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gevent import get_hub
 
 from gkore import log
+from gkore.compiled import mypyc_attr
 from gkore.errors import ProtocolError
 from gkore.worker.dispatch import abandon
 from gkore.worker.heap import RECV
@@ -19,21 +20,21 @@ from gkore.worker.peer import Peer
 
 if TYPE_CHECKING:
     from gkore.protocol.request import RequestParser
-    from gkore.worker.bridge import Task
     from gkore.worker.request import Request
     from gkore.worker.service import Service
 
-READ = 1
-LIMITS = {
+READ: Final = 1
+LIMITS: Final = {
     413: "http_body_max, or the route's body_max",
     414: "http_header_max",
     431: "http_header_max, http_headers_max",
 }
 """Which directive says how much is too much: whoever wonders in the night can't see it from outside."""
-LINGER = 2
+LINGER: Final = 2
 """Seconds for a refused client to read its answer while we read and drop what it still sends."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Ending(Peer):
     """What a connection holds, and how it lets go of that."""
 
@@ -48,8 +49,7 @@ class Ending(Peer):
         """Ours only while a request is incomplete or what it read is being served."""
         self.batch: list[Request] | None = None
         """Whole requests, queued or being served."""
-        self.task: Task | None = None
-        """The greenlet that serves a request now."""
+        self.task = None
         self.stash = b""
         """What came behind the requests that are being served."""
         self.refusal: ProtocolError | None = None

@@ -31,11 +31,11 @@ class LoggedRequest(Request):
             ):
                 heads = connection.service.heads
                 prefix = (heads.keep if self.keep_alive else heads.close)[line.minor][200]
-                extra = self._extra or ()
-                data = b"".join((prefix, *extra, LENGTHS[size], body))
+                extra, end = self._extra, LENGTHS[size]
+                data = b"".join((prefix, end, body) if extra is None else (prefix, *extra, end, body))
                 self.status = 200
                 try:
-                    sent = connection.sock.send(data)
+                    sent: int = connection.sock.send(data)
                 except OSError as failure:
                     return connection.write_failed(failure, data)
                 return sent == len(data) or connection.write_rest(memoryview(data)[sent:])

@@ -9,15 +9,16 @@ of all CPU time. So a worker keeps up to KEPT bytes, for its whole life.
 from __future__ import annotations
 
 import ctypes
+from typing import Final
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """mallopt(3)."""
-KEPT = 8 * 1024 * 1024
-MAPPED_FROM = 2 * 1024 * 1024
+KEPT: Final = 8 * 1024 * 1024
+MAPPED_FROM: Final = 2 * 1024 * 1024
 """Larger blocks are mapped and unmapped each time: what touches as much costs more than that."""
 
 _mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-RECV = 65536 if _mallopt is None else 262144
+RECV: Final = 65536 if _mallopt is None else 262144
 """What one recv asks for. A body of 1 MiB costs an eighth less in pieces of 256 KiB, which is as quick as 64 KiB for
 small requests where malloc keeps the block; where it maps and unmaps it each time, that takes 30 us (musl)."""
 

@@ -19,7 +19,7 @@ from gevent.socket import wait_read, wait_write
 
 from gkore.protocol.slot import Slot
 from gkore.worker import broadcast, bus, failures
-from gkore.worker.connection import Connection
+from gkore.worker.attributes import OpenConnection
 from gkore.worker.life import Worker
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Indoors(Worker):
         self._step_in()
         service = next(service for service in self.services if server in ("", service.server.name))
         near, far = _raw_pair()
-        Connection(service, far, PEER)
+        OpenConnection(service, far, PEER)
         line = Line(near, seconds)
         try:
             yield line

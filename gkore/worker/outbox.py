@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gevent import get_hub
 from greenlet import getcurrent, greenlet
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from gkore.worker.broadcast import Audience
     from gkore.worker.connection import Connection
 
-JOIN_MAX = 65536
+JOIN_MAX: Final = 65536
 """Waiting frames are sent in pieces of about this size."""
-COPY_MAX = 16384
+COPY_MAX: Final = 16384
 """Up to this size head and payload are copied into one piece."""
-WRITE = 2
+WRITE: Final = 2
 
 
 class Outbox:
@@ -103,7 +103,7 @@ class Outbox:
         if self.over:
             return False
         try:
-            sent = self._send(frame)
+            sent: int = self._send(frame)
         except OSError as failure:
             return self._unsent(frame, failure)
         return sent == len(frame) or self._keep(frame, sent)
@@ -111,7 +111,7 @@ class Outbox:
     def _send_large(self, head: bytes, data: bytes) -> bool:
         """As ``send``, without a copy of the payload (64 KiB: 2 us)."""
         try:
-            sent = self.connection.sock.sendmsg((head, data))
+            sent: int = self.connection.sock.sendmsg((head, data))
         except OSError as failure:
             return self._unsent(head + data, failure)
         return sent == len(head) + len(data) or self._keep(head + data, sent)
@@ -130,7 +130,7 @@ class Outbox:
             return False
         if self._queue is None:  # as _write, a call less for each member of a broadcast
             try:
-                sent = self._send(frame)
+                sent: int = self._send(frame)
             except OSError as failure:
                 return self._unsent(frame, failure)
             return sent == len(frame) or self._keep(frame, sent)
@@ -153,7 +153,7 @@ class Outbox:
             self.backlog += len(frame)
             return True
         try:
-            sent = self._send(frame)
+            sent: int = self._send(frame)
         except OSError as failure:
             return self._unsent(frame, failure)
         return sent == len(frame) or self._keep(frame, sent)
@@ -185,7 +185,7 @@ class Outbox:
                 break
         data = queue[0] if count == 1 else b"".join(queue[:count])
         try:
-            sent = self._send(data)
+            sent: int = self._send(data)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

@@ -9,23 +9,25 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gevent import get_hub
 from greenlet import getcurrent
 
+from gkore.compiled import mypyc_attr
 from gkore.worker import bridge
 
 if TYPE_CHECKING:
     from gkore.worker.service import Clock
 
-WRITE = 2
-FILE_TURN = 2 * 1024 * 1024
+WRITE: Final = 2
+FILE_TURN: Final = 2 * 1024 * 1024
 """Bytes of a file that are sent before others get their turn."""
-CORKED_MAX = 64
+CORKED_MAX: Final = 64
 """Responses gathered before they are sent: 64 of at most 16 KiB."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Output:
     """A socket that is written to in order."""
 
@@ -48,7 +50,7 @@ class Output:
             self.out += (head, body)
             return self.flush()
         try:
-            sent = self.sock.sendmsg((head, body))
+            sent: int = self.sock.sendmsg((head, body))
         except OSError as failure:
             return self.write_failed(failure, head + body)
         if sent == len(head) + len(body):
@@ -65,7 +67,7 @@ class Output:
         if self.lost:
             return False
         try:
-            sent = self.sock.send(data, socket.MSG_MORE) if more else self.sock.send(data)
+            sent: int = self.sock.send(data, socket.MSG_MORE) if more else self.sock.send(data)
         except OSError as failure:
             return self.write_failed(failure, data)
         return sent == len(data) or self.write_rest(memoryview(data)[sent:])
@@ -117,7 +119,7 @@ class Output:
         try:
             while view:
                 try:
-                    sent = self.sock.send(view)
+                    sent: int = self.sock.send(view)
                 except (BlockingIOError, InterruptedError):
                     bridge.wait(self, watcher.start, watcher.stop)
                     continue
@@ -151,7 +153,7 @@ class Output:
         data = b"".join(out)
         out.clear()
         try:
-            sent = self.sock.send(data)
+            sent: int = self.sock.send(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:

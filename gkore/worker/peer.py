@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gkore.compiled import mypyc_attr
 from gkore.worker.output import Output
 
 if TYPE_CHECKING:
+    from gkore.worker.bridge import Task
     from gkore.worker.websocket import Websocket
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Peer(Output):
     """A client; ``Connection`` is one that speaks HTTP."""
 
@@ -21,7 +24,7 @@ class Peer(Output):
 
     peer: Any
     """Address and port, or the path of a UNIX socket."""
-    task: Any
+    task: Task | None
     """The greenlet that serves a request now."""
     client: str = ""
     """Whom a trusted proxy named as the client of the last request; "" when none did."""

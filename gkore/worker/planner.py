@@ -14,6 +14,7 @@ from gkore.protocol.forwarded import Proxies
 from gkore.protocol.journal import Journal
 from gkore.worker import authentication
 from gkore.worker.accesslog import AccessLog, access_log
+from gkore.worker.attributes import OpenRequest
 from gkore.worker.body import Storage
 from gkore.worker.dispatch import logged
 from gkore.worker.filemap import FileMap, StaticPath
@@ -70,7 +71,7 @@ class Planner:
         declared = list(domains)
         if any(self._compressed(domain, route) for domain in declared for route in (None, *domain.routes)):
             return FilteredRequest
-        return LoggedRequest if any(domain.accesslog for domain in declared) else Request
+        return LoggedRequest if any(domain.accesslog for domain in declared) else OpenRequest
 
     def bare(self, domain: Domain) -> Plan | None:
         """The plan of answers that no route gives: redirects, 404."""

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from gkore.errors import ProtocolError
 from gkore.protocol.proxy import V2_MAX, parse_proxy
-from gkore.worker.connection import Connection
+from gkore.worker.attributes import OpenConnection
 
 if TYPE_CHECKING:
     from gkore.worker.service import Service
 
 
-class ProxiedConnection(Connection):
+class ProxiedConnection(OpenConnection):
     """A connection whose ``peer`` is the client that the PROXY header names; without a header it is closed."""
 
     __slots__ = ("_header",)

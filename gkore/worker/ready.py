@@ -9,7 +9,7 @@ the next task goes on with it.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gevent import get_hub
 from greenlet import getcurrent
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gkore.worker.bridge import Pool
 
 
-CROWDED = "{} requests are alive (http_request_limit): others get 503; `gkore dump` tells what they wait for"
+CROWDED: Final = "{} requests are alive (http_request_limit): others get 503; `gkore dump` tells what they wait for"
 
 
 class Client(Protocol):

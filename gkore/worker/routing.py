@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from fnmatch import translate
-from typing import Any
+from typing import Any, Final
 
+from gkore.compiled import mypyc_attr
 from gkore.conf.site import Domain, Function, Param, Redirect, Route
 from gkore.errors import ProtocolError
 from gkore.protocol.head import Head, Seen
@@ -22,12 +23,12 @@ from gkore.worker.parameters import Rules, rules_of
 from gkore.worker.plan import Plan
 from gkore.worker.planner import Planner
 
-GROUPS_MAX = 15
+GROUPS_MAX: Final = 15
 """Capture groups handed to a handler, as in Kore."""
-KNOWN_MAX = 1024
-HOSTS_MAX = 1024
-SEEN_MAX = 1024
-SEEN_BYTES_MAX = 2048
+KNOWN_MAX: Final = 1024
+HOSTS_MAX: Final = 1024
+SEEN_MAX: Final = 1024
+SEEN_BYTES_MAX: Final = 2048
 """At most 1024 requests of 2 KiB are remembered: 2 MiB."""
 
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]+)(?::[0-9]*)?")
@@ -120,6 +121,7 @@ class RouteRules:
 NO_RULES = RouteRules([])
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Host:
     """One domain, compiled."""
 
@@ -228,6 +230,7 @@ def _spell(methods: int) -> list[str]:
     return [verb.decode() for verb, bit in METHODS.items() if methods & bit]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Hosts:
     """The domains of one server, asked in the order of declaration; answers are remembered by the Host field."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gkore.errors import ProtocolError
 from gkore.protocol.forwarded import Client, find_client
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from gkore.worker.connection import Connection
 
 
-FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
-CLIENTS_MAX = 1024
+FORWARDED: Final = (b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
+CLIENTS_MAX: Final = 1024
 
 
 class Clock:

@@ -24,8 +24,8 @@ from gevent import get_hub
 from gkore.conf.site import Domain
 from gkore.errors import ProtocolError
 from gkore.protocol.hello import ACME_PROTOCOL, HELLO_MAX, Hello, Incomplete, read_hello
+from gkore.worker.attributes import OpenConnection
 from gkore.worker.bridge import Suspend
-from gkore.worker.connection import Connection
 from gkore.worker.output import FILE_TURN
 from gkore.worker.proxied import ProxiedConnection
 from gkore.worker.routing import HOSTS_MAX, Host, Hosts
@@ -191,7 +191,7 @@ class CertifiedHosts(Hosts):
         return host
 
 
-class SecureConnection(Connection):
+class SecureConnection(OpenConnection):
     """A client of a server that speaks TLS."""
 
     __slots__ = ()
@@ -331,8 +331,8 @@ class ProxiedSecureConnection(ProxiedConnection, SecureConnection):
     __slots__ = ()
 
 
-def kind_of(service: Service) -> type[Connection]:
+def kind_of(service: Service) -> type[OpenConnection]:
     """The class of a server's connections."""
     if service.greeter is not None:
         return ProxiedSecureConnection if service.server.proxy_protocol else SecureConnection
-    return ProxiedConnection if service.server.proxy_protocol else Connection
+    return ProxiedConnection if service.server.proxy_protocol else OpenConnection

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from greenlet import getcurrent
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from gkore.worker.broadcast import Audience
     from gkore.worker.connection import Connection
 
-RECV = 130048
+RECV: Final = 130048
 """Most messages of 64 KiB come in one piece; a little less than what malloc maps and unmaps where it keeps nothing
 (see ``heap``)."""
-AHEAD_MAX = 65536
+AHEAD_MAX: Final = 65536
 """Bytes that may come while callbacks run."""
-FAREWELL = 3
+FAREWELL: Final = 3
 """Seconds that a client has to answer our Close, and then to close its side."""
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gkore.protocol.accesslog import JsonLines, Lines, escape, name_client
-from gkore.protocol.fields import Fields
-from gkore.protocol.line import RequestLine
+from gkore.protocol.fields import Fields, read_fields
+from gkore.protocol.line import RequestLine, read_line
 
 NOW = 1_700_000_000.5
 PLAIN = re.compile(
@@ -24,13 +24,11 @@ WHO = "192.0.2.1"
 
 
 def asked(target: bytes = b"/a?b=c", minor: int = 1) -> RequestLine:
-    path, mark, query = target.partition(b"?")
-    line = RequestLine(b"GET %b HTTP/1.%d" % (path, minor), b"GET", path, minor)
-    return line.ask(mark + query) if mark else line
+    return read_line(b"GET %b HTTP/1.%d" % (target, minor))
 
 
 def said(headers: bytes = b"") -> Fields:
-    return Fields(b"host: x\r\n" + headers + b"\r\n")
+    return read_fields(b"host: x\r\n" + headers + b"\r\n")
 
 
 def kore(line: RequestLine, fields: Fields, query: bool = False, who: str = WHO) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gkore.errors import ProtocolError
 from gkore.protocol import fields as memory
-from gkore.protocol.fields import Fields, keep, kept
+from gkore.protocol.fields import keep, kept, read_fields
 from gkore.protocol.head import Head
 from gkore.protocol.line import known as lines
 from gkore.protocol.request import Limits, RequestParser
@@ -32,7 +32,7 @@ def block(number: int) -> bytes:
 def test_a_block_is_kept_when_it_comes_again() -> None:
     for turn in range(2):
         assert kept(block(1)) is None, turn
-        keep(block(1), Fields(block(1)))
+        keep(block(1), read_fields(block(1)))
     found = kept(block(1))
     assert found is not None
     assert found.get(b"referer") == b"/1"
@@ -40,14 +40,14 @@ def test_a_block_is_kept_when_it_comes_again() -> None:
 
 def learn(block: bytes) -> None:
     for _ in range(2):
-        keep(block, Fields(block))
+        keep(block, read_fields(block))
 
 
 def test_blocks_that_differ_in_their_cookie_are_one() -> None:
     first = b"Host: a.test\r\nCookie: session=1; theme=dark\r\nX: 1\r\nx: 2\r\nConnection: close\r\n\r\n"
     other = first.replace(b"session=1; theme=dark", b"\t session=2 ")
     learn(first)
-    found, read = kept(other), Fields(other)
+    found, read = kept(other), read_fields(other)
     assert found is not None
     assert [*found] == [*read]
     assert found.get(b"cookie") == b"session=2"
@@ -103,17 +103,17 @@ def test_blocks_that_come_once_push_out_nothing() -> None:
 
 def test_large_blocks_and_rows_are_not_remembered() -> None:
     row = b"referer: " + b"x" * memory.ROW_BYTES_MAX
-    Fields(row + b"\r\n\r\n")
+    read_fields(row + b"\r\n\r\n")
     assert row not in memory._rows
     large = b"host: a\r\n" + b"".join(b"x%d: %b\r\n" % (n, b"y" * 200) for n in range(11)) + b"\r\n"
     for _ in range(3):
-        keep(large, Fields(large))
+        keep(large, read_fields(large))
     assert kept(large) is None
 
 
 def test_a_remembered_row_means_the_same_in_every_block() -> None:
-    first = Fields(b"HOST:  a \t\r\nX: 1\r\n\r\n")
-    again = Fields(b"X: 1\r\nx: 2\r\nHOST:  a \t\r\n\r\n")
+    first = read_fields(b"HOST:  a \t\r\nX: 1\r\n\r\n")
+    again = read_fields(b"X: 1\r\nx: 2\r\nHOST:  a \t\r\n\r\n")
     assert (first.host, again.host) == (b"a", b"a")
     assert again.all(b"x") == [b"1", b"2"]
     assert [*again] == [(b"x", b"1"), (b"host", b"a"), (b"x", b"2")]
@@ -133,14 +133,14 @@ def test_a_remembered_row_means_the_same_in_every_block() -> None:
 )
 def test_what_the_connection_becomes(rows: bytes, closes: bool, keeps: bool, upgrade: bytes) -> None:
     for _ in range(2):  # read, then from remembered rows
-        found = Fields(rows + b"\r\n")
+        found = read_fields(rows + b"\r\n")
         assert (found.closes, found.keeps, found.upgrade) == (closes, keeps, upgrade)
 
 
 def test_two_hosts_are_refused_whether_or_not_their_rows_are_known() -> None:
     for _ in range(2):
         with pytest.raises(ProtocolError, match="two Host fields"):
-            Fields(b"host: a\r\nHost: a\r\n\r\n")
+            read_fields(b"host: a\r\nHost: a\r\n\r\n")
 
 
 def test_a_chunk_of_three_bytes_is_the_beginning_of_a_head() -> None:
