@@ -7,10 +7,11 @@ from typing import Any
 
 from setuptools import setup
 
-HOT = {
-    "gkore/protocol": "fields frames head judge line request response",
-    "gkore/worker": "broadcast connection ending heap outbox output peer ready request routing service websocket",
-}
+HOT = (
+    ("gkore/protocol", "fields frames head judge line request response"),
+    ("gkore/worker", "answer broadcast connection ending heap outbox output peer"),
+    ("gkore/worker", "ready request routing service websocket"),
+)
 """What every request passes through; the rest waits for others most of its time."""
 MYPYC = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
 
@@ -23,7 +24,7 @@ def compiled() -> dict[str, Any]:
         from mypyc.build import mypycify
     except ImportError:  # pip asks first what is needed to build
         return {"setup_requires": ["mypy>=1.18"]}
-    paths = [f"{directory}/{name}.py" for directory, names in HOT.items() for name in names.split()]
+    paths = [f"{directory}/{name}.py" for directory, names in HOT for name in names.split()]
     return {"ext_modules": mypycify([*MYPYC, *paths], opt_level="3", group_name="gkore")}
 
 

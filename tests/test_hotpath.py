@@ -15,6 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from gkore.compiled import is_compiled
+
+pytestmark = pytest.mark.skipif(is_compiled(), reason="a compiled hot path makes no Python calls")
+
 APP = textwrap.dedent(
     """
     import sys

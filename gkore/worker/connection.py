@@ -67,11 +67,11 @@ class Connection(Ending):
             return
         except OSError:
             data = b""
-        service = self.service
-        seen = service.hosts.seen.get(data)
+        seen = self.hosts.seen.get(data)
         if seen is None or self.parser is not None or self.batch is not None:
             self._read(data)
             return
+        service = self.service
         request = service.new_request()
         request.line, request.fields, request.action, request.keep_alive = seen
         # Their defaults, from the class, would be three times as dear to read.
@@ -109,7 +109,7 @@ class Connection(Ending):
         service = self.service
         parser = self.parser = service.parsers.pop() if service.parsers else service.new_parser()
         parser.owner = self
-        parser.seen = service.hosts.seen
+        parser.seen = self.hosts.seen
         self.since = service.clock.now
         return parser
 
@@ -204,7 +204,7 @@ class Connection(Ending):
     def _route(self, request: Request) -> Action:
         """What answers ``request``. ProtocolError when its Host is none of ours."""
         line = request.line
-        hosts = self.service.hosts
+        hosts = self.hosts
         field = line.authority or request.fields.host
         host = hosts.known.get(field) or hosts.find(field)
         action = host.known.get(line.bare)

@@ -105,7 +105,8 @@ def failed(request: Request, failure: BaseException) -> None:
             return
     else:
         bridge.advise(failure)
-        failures.report(f"handler {request.action.name} for {request.line.path}", failure)
+        name = f"handler {request.action.name}" if request.action is not None else "the search for a route"
+        failures.report(f"{name} for {request.line.path}", failure)
     if request.stream is not None:
         streaming.send(request, request.stream)
     elif not request.status:
@@ -120,7 +121,7 @@ def admit(request: Request, connection: Connection) -> None:
     line = request.line
     request.connection = connection
     service = connection.service
-    action = request.action = service.hosts.find(line.authority or request.fields.host).find(line)
+    action = request.action = connection.hosts.find(line.authority or request.fields.host).find(line)
     if action.handler is None and action.status >= 400:
         raise ProtocolError(action.status, "refused before its body", action.headers)
     plan = action.plan

@@ -21,6 +21,7 @@ from gkore.worker.peer import Peer
 if TYPE_CHECKING:
     from gkore.protocol.request import RequestParser
     from gkore.worker.request import Request
+    from gkore.worker.routing import Hosts
     from gkore.worker.service import Service
 
 READ: Final = 1
@@ -38,11 +39,13 @@ LINGER: Final = 2
 class Ending(Peer):
     """What a connection holds, and how it lets go of that."""
 
-    __slots__ = ("batch", "fd", "lingering", "parser", "refusal", "served", "service", "stash", "watcher")
+    __slots__ = ("batch", "fd", "hosts", "lingering", "parser", "refusal", "served", "service", "stash", "watcher")
 
     def __init__(self, service: Service, sock: Any, peer: Any) -> None:
         super().__init__(sock, service.clock)
         self.service = service
+        self.hosts: Hosts = service.hosts
+        """Whom its requests may name: all domains of the server, or with TLS those of one certificate."""
         self.fd: int = sock.fileno()
         self.peer = peer
         self.parser: RequestParser[Request] | None = None

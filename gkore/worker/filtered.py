@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from gkore.worker import compression
-from gkore.worker.request import HEAD, LENGTHS, LENGTHS_MAX, Request
+from gkore.worker.answer import HEAD, LENGTHS, LENGTHS_MAX
+from gkore.worker.request import Request
 from gkore.worker.streaming import Stream
 
 UNCOMPRESSED = frozenset((*range(100, 200), 204, 206, 304))

@@ -9,7 +9,6 @@ Nothing of this is on the way of a request until there is a refusal.
 
 from __future__ import annotations
 
-from copy import copy
 from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -120,11 +119,7 @@ class Diverted(Host):
         action = self._host.find(line)
         if line.method != METHODS[b"GET"]:
             return action
-        diverted: Any = copy(action)
-        diverted.plain = False
-        diverted.serve = partial(self._refusal.serve, action)
-        found: Action = diverted
-        return found
+        return action.through(partial(self._refusal.serve, action))
 
 
 def is_here(peer: Any) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from fnmatch import translate
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gkore.compiled import mypyc_attr
 from gkore.conf.site import Domain, Function, Param, Redirect, Route
@@ -22,6 +22,9 @@ from gkore.worker.filemap import FileMap
 from gkore.worker.parameters import Rules, rules_of
 from gkore.worker.plan import Plan
 from gkore.worker.planner import Planner
+
+if TYPE_CHECKING:
+    from gkore.worker.request import Request
 
 GROUPS_MAX: Final = 15
 """Capture groups handed to a handler, as in Kore."""
@@ -56,6 +59,15 @@ class Action:
         self.plain = plan is None and handler is not None
         self.serve = dispatch if plan is None or plan.only_log is None or handler is None else plan.only_log
         """Answers a request that isn't plain; never raises when there is a plan."""
+
+    def through(self, serve: Callable[[Request], None]) -> Action:
+        """The same, but ``serve`` answers."""
+        other = Action(self.domain, self.plan, self.handler, self.name)
+        other.path, other.groups, other.rules = self.path, self.groups, self.rules
+        other.status, other.headers = self.status, self.headers
+        other.plain = False
+        other.serve = serve
+        return other
 
 
 class Entry:

@@ -127,5 +127,3 @@ class Service:
         """From now on every response says ``connection: close`` and means it."""
         self.heads.keep = self.heads.close
         self.closing = True
-        if self.greeter is not None:
-            self.greeter.drain()

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import _socket
-import copy
 import os
 import socket
 from contextlib import suppress
@@ -117,10 +116,9 @@ class Greeter:
     """A server's contexts, by the name that a client asks for."""
 
     def __init__(self, service: Service, challenges: socket.socket | None = None) -> None:
-        self._service = service
         self._challenges = challenges
         self._hosts = service.hosts
-        self._views: dict[SSLContext, Service] = {}
+        self._views: dict[SSLContext, CertifiedHosts] = {}
         certified = (host.declared for host in service.hosts.all() if host.declared.context is not None)
         self._default: Domain | None = next(certified, None)
         self._depths = {
@@ -129,7 +127,7 @@ class Greeter:
             if host.declared.client_verify
         }
 
-    def welcome(self, hello: Hello) -> tuple[Any, Service] | None:
+    def welcome(self, hello: Hello) -> tuple[Any, Hosts] | None:
         """The context for a client, and what it may reach; None when there is no certificate at all."""
         domain = self._default
         if hello.name:
@@ -153,21 +151,16 @@ class Greeter:
         depth = self._depths.get(tls.context)
         return depth is None or len(tls.get_verified_chain()) - 2 <= depth
 
-    def _view(self, context: SSLContext) -> Service:
+    def _view(self, context: SSLContext) -> CertifiedHosts:
         view = self._views.get(context)
         if view is None:
-            view = self._views[context] = copy.copy(self._service)
-            view.hosts = CertifiedHosts(self._hosts, context)
+            view = self._views[context] = CertifiedHosts(self._hosts, context)
         return view
-
-    def drain(self) -> None:
-        for view in self._views.values():
-            view.closing = True
 
     def forget(self) -> None:
         """Find everything anew."""
         for view in self._views.values():
-            view.hosts.forget()
+            view.forget()
 
 
 class CertifiedHosts(Hosts):
@@ -267,7 +260,7 @@ class SecureConnection(OpenConnection):
         if chosen is None:
             self._turn_away(seen)
             return False
-        context, self.service = chosen
+        context, self.hosts = chosen
         raw = Raw(self.sock.family, socket.SOCK_STREAM, 0, self.sock.detach())
         raw.setblocking(False)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)

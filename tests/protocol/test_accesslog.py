@@ -24,7 +24,9 @@ WHO = "192.0.2.1"
 
 
 def asked(target: bytes = b"/a?b=c", minor: int = 1) -> RequestLine:
-    return read_line(b"GET %b HTTP/1.%d" % (target, minor))
+    path, mark, query = target.partition(b"?")
+    line = read_line(b"GET %b HTTP/1.%d" % (path, minor))
+    return line.ask(mark + query) if mark else line
 
 
 def said(headers: bytes = b"") -> Fields:
@@ -87,7 +89,7 @@ def test_odd_bytes_are_escaped(raw: bytes, shown: str) -> None:
 def test_whatever_is_sent_a_line_is_a_line(raw: bytes, text: str) -> None:
     referer = text.encode().replace(b"\n", b"").replace(b"\r", b"")
     fields = said(b"user-agent: " + raw + b"\r\nreferer: " + referer + b"\r\n")
-    target = b"/" + raw.replace(b"?", b"") if raw.isascii() else b"/"
+    target = b"/" + re.sub(rb"[?# ]", b"", raw) if raw.isascii() else b"/"
     kore(asked(target), fields)
     line = json_line(asked(target), fields)
     assert line.count(b"\n") == 1
