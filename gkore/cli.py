@@ -15,6 +15,7 @@ from getopt import GetoptError, getopt, gnu_getopt
 from typing import TYPE_CHECKING
 
 from gkore import __version__, log, remote
+from gkore.compiled import is_compiled
 from gkore.conf import declarations, manual
 from gkore.conf.application import Application, adopt
 from gkore.conf.assembly import assemble, summary
@@ -337,7 +338,7 @@ def advise(application: Application) -> None:
 def versions() -> str:
     from importlib.metadata import PackageNotFoundError, version  # a tenth of a start's CPU time, for --version alone
 
-    parts = [f"gkore {__version__}", f"Python {platform.python_version()}"]
+    parts = [f"gkore {__version__}{' (compiled)' if is_compiled() else ''}", f"Python {platform.python_version()}"]
     for package in ("gevent", "httptools", "websockets"):
         try:
             parts.append(f"{package} {version(package)}")

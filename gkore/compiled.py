@@ -6,6 +6,7 @@ The source is the same, and so is what it does; without that step Python runs it
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,5 @@ else:
 
 def is_compiled() -> bool:
     """Whether the hot path was compiled when gkore was installed."""
-    from gkore.worker import connection
-
-    return not connection.__file__.endswith(".py")
+    spec = find_spec("gkore.protocol.head")
+    return spec is not None and not str(spec.origin).endswith(".py")

@@ -80,17 +80,17 @@ SYNC = [
     "ready.py:_serve",  # once a turn: on the task
     "connection.py:serve",  # on the task: the loop over whole requests
     "app.py:hello",  # the handler
-    "request.py:response",  # head, body, send
+    "answer.py:response",  # head, body, send
 ]
 ASYNC = [
     *SYNC[:5],
     "app.py:hello_async",  # the first step of the coroutine
-    "request.py:response",
+    "answer.py:response",
 ]
 
 
 LOGGED = [
-    *(call for call in SYNC if call != "request.py:response"),
+    *(call for call in SYNC if call != "answer.py:response"),
     "dispatch.py:serve",  # what stands around the handler: nothing but the log
     "filtered.py:response",  # as Request.response, and notes the length
     "accesslog.py:take",  # the line

@@ -1,16 +1,12 @@
-"""Requests and connections as applications get them: they may hang attributes of their own on both (Kore 4).
+"""Connections as applications get them: with room for attributes of their own (Kore 4).
 
-Compiled classes have no ``__dict__`` (``gkore.compiled``), their subclasses here have one.
+Compiled classes have no ``__dict__`` (``gkore.compiled``), their subclasses here have one. Of requests it is the same:
+``filtered.PlainRequest`` and its kin.
 """
 
 from __future__ import annotations
 
 from gkore.worker.connection import Connection
-from gkore.worker.request import Request
-
-
-class OpenRequest(Request):
-    """A request, and whatever the application adds to it."""
 
 
 class OpenConnection(Connection):

@@ -1,6 +1,6 @@
-"""Requests of servers whose answers are compressed or logged: ``response`` with something before and after it.
+"""Requests as applications get them: where answers are compressed or logged, with something around ``response``.
 
-Other servers make plain Requests, which know nothing of either.
+The plain ones of other servers know nothing of either.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ from gkore.worker.request import Request
 from gkore.worker.streaming import Stream
 
 UNCOMPRESSED = frozenset((*range(100, 200), 204, 206, 304))
+
+
+class PlainRequest(Request):
+    """A request, and whatever the application adds to it: compiled classes have no ``__dict__``, this one has."""
 
 
 class LoggedRequest(Request):

@@ -14,12 +14,11 @@ from gkore.protocol.forwarded import Proxies
 from gkore.protocol.journal import Journal
 from gkore.worker import authentication
 from gkore.worker.accesslog import AccessLog, access_log
-from gkore.worker.attributes import OpenRequest
 from gkore.worker.body import Storage
 from gkore.worker.dispatch import logged
 from gkore.worker.filemap import FileMap, StaticPath
 from gkore.worker.files import Files
-from gkore.worker.filtered import FilteredRequest, LoggedRequest
+from gkore.worker.filtered import FilteredRequest, LoggedRequest, PlainRequest
 from gkore.worker.limits import TokenBuckets
 from gkore.worker.observation import Observation
 from gkore.worker.plan import Gate, Plan, prerequest
@@ -71,7 +70,7 @@ class Planner:
         declared = list(domains)
         if any(self._compressed(domain, route) for domain in declared for route in (None, *domain.routes)):
             return FilteredRequest
-        return LoggedRequest if any(domain.accesslog for domain in declared) else OpenRequest
+        return LoggedRequest if any(domain.accesslog for domain in declared) else PlainRequest
 
     def bare(self, domain: Domain) -> Plan | None:
         """The plan of answers that no route gives: redirects, 404."""
