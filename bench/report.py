@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from bench.servers import SUBJECT
+from bench.servers import COMPILED, SUBJECT
 from bench.workloads import WORKLOADS, Goal
 
 BUSY = 0.90
@@ -66,11 +66,13 @@ class Line:
         return self.busy + self.foreign + self.stolen < BUSY
 
 
-def lines(record: dict[str, Any]) -> list[Line]:
-    """One line per measured server, cheapest first."""
+def lines(record: dict[str, Any], subject: str = SUBJECT) -> list[Line]:
+    """One line per measured server, cheapest first, beside ``subject``."""
     samples = record["samples"]
+    ours = samples.get(subject)
     return sorted(
-        (line(name, rounds, samples.get(SUBJECT)) for name, rounds in samples.items()), key=lambda x: x.cost.middle
+        (line(name, rounds, None if name == subject else ours) for name, rounds in samples.items()),
+        key=lambda one: one.cost.middle,
     )
 
 
@@ -79,7 +81,7 @@ def line(server: str, rounds: list[dict[str, Any]], ours: list[dict[str, Any]] |
         return float(median(one[key] for one in rounds))
 
     def ratio(key: str) -> Spread | None:
-        if ours is None or server == SUBJECT or not all(one[key] > 0 for one in rounds):
+        if ours is None or not all(one[key] > 0 for one in rounds):
             return None
         return Spread.of(our[key] / one[key] for our, one in zip(ours, rounds, strict=False))
 
@@ -124,6 +126,8 @@ def remarks(name: str, record: dict[str, Any], found: list[Line]) -> Iterator[st
         yield f"{server}: left out: {why.partition(chr(10))[0]}"
     for goal in goals(name):
         yield judged(goal, found, shared)
+        if COMPILED in record["samples"]:
+            yield "compiled: " + judged(goal, lines(record, COMPILED), shared, COMPILED)
 
 
 def refusals(results: dict[str, Any]) -> Iterator[str]:
@@ -150,25 +154,25 @@ def goals(name: str) -> tuple[Goal, ...]:
     return next((workload.goals for workload in WORKLOADS if workload.name == name), ())
 
 
-def judged(goal: Goal, found: list[Line], shared: bool) -> str:
-    value = reached(goal, found)
+def judged(goal: Goal, found: list[Line], shared: bool, subject: str = SUBJECT) -> str:
+    value = reached(goal, found, subject)
     if value is None:
         return f"goal: {goal}: not measured"
     if goal.what == "rate" and shared:
         return f"goal: {goal}: {value:.2f}, no verdict: the load generator needs part of the same cores"
-    if goal.what == "rate" and any(one.limited for one in found if one.server in (SUBJECT, goal.peer)):
+    if goal.what == "rate" and any(one.limited for one in found if one.server in (subject, goal.peer)):
         return f"goal: {goal}: no verdict: the load generator was the limit"
     met = value >= goal.limit if goal.what == "rate" else value <= goal.limit
     return f"goal: {goal}: {'met' if met else 'MISSED'}, {value:.2f}"
 
 
-def reached(goal: Goal, found: list[Line]) -> float | None:
-    """gkore's figure beside the goal's limit; None when either side is missing."""
+def reached(goal: Goal, found: list[Line], subject: str = SUBJECT) -> float | None:
+    """The subject's figure beside the goal's limit; None when either side is missing."""
     by_name = {one.server: one for one in found}
     if goal.what == "more":
         return by_name[goal.peer].more if goal.peer in by_name else None
     if not goal.peer:
-        return by_name[SUBJECT].cost.middle if SUBJECT in by_name else None
+        return by_name[subject].cost.middle if subject in by_name else None
     peer = by_name.get(goal.peer)
     ratio = peer and (peer.cost_ratio if goal.what == "cost" else peer.rate_ratio)
     return ratio.middle if ratio else None

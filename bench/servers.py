@@ -23,6 +23,9 @@ KORE = VENV / "kore"
 KORE_PYTHON = KORE / "kore"
 KORE_MODULE = KORE / "kore_hello.so"
 """What ``bench/kore.py`` builds."""
+COMPILED = "gkore-compiled"
+COMPILED_AT = VENV / "compiled"
+"""Where ``bench/install.py`` installs this checkout with its hot path compiled."""
 ALONE = "gkore-alone"
 SILENT = "gkore-silent"
 LOGS = {"logged": "kore", "logged-json": "json"}
@@ -133,6 +136,10 @@ def gkore(place: Place, app: str) -> list[str]:
     return [str(BIN / "gkore"), "-n", "-r", "-c", conf]
 
 
+def gkore_compiled(place: Place, app: str) -> list[str]:
+    return ["env", f"PYTHONPATH={COMPILED_AT}", *python("-P", "-m", "gkore"), *gkore(place, app)[1:]]
+
+
 def gkore_apart(place: Place, app: str) -> list[str]:
     command = gkore(place, app)
     with open(command[-1], "a") as conf:
@@ -231,6 +238,14 @@ SERVERS = (
         kore_c,
         HELLO | FILES | ECHO | CROWD,
         binary=lambda: shutil.which("kore") and shutil.which(str(KORE_MODULE)),
+    ),
+    Server(
+        COMPILED,
+        "this checkout, its hot path compiled (GKORE_COMPILE=1)",
+        gkore_compiled,
+        WAITING | REQUESTS | WEBSOCKETS,
+        binary=lambda: shutil.which("env") if COMPILED_AT.exists() else None,
+        beside=True,
     ),
     Server(
         ALONE,
