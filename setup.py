@@ -10,7 +10,7 @@ from setuptools import setup
 HOT = (
     ("gkore/protocol", "fields frames head judge line request response"),
     ("gkore/worker", "answer broadcast connection ending heap outbox output peer"),
-    ("gkore/worker", "ready request routing service websocket"),
+    ("gkore/worker", "locks queues ready request routing service waits websocket"),
 )
 """What every request passes through; the rest waits for others most of its time."""
 MYPYC = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]

@@ -6,7 +6,6 @@ from typing import Any
 
 from gkore.worker import database, tasks
 from gkore.worker.aio import Aio
-from gkore.worker.bridge import Suspend
 from gkore.worker.curl import Handle, option
 from gkore.worker.httpclient import Client
 from gkore.worker.listen import Listener
@@ -15,6 +14,7 @@ from gkore.worker.processes import Proc
 from gkore.worker.queues import Queue
 from gkore.worker.sockets import Socket, wrap
 from gkore.worker.threads import Thread
+from gkore.worker.waits import Suspend
 
 lock = Lock
 queue = Queue

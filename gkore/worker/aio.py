@@ -16,7 +16,7 @@ from gevent import get_hub
 from gevent.monkey import get_original
 from gevent.threadpool import ThreadPool
 
-from gkore.worker.bridge import Awaitable, Waiter
+from gkore.worker.waits import Awaitable, Waiter
 
 EXECUTOR_THREADS = 8
 """Native threads for ``run_in_executor`` and asyncio's name look-ups."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gkore.conf.site import Authentication, Function
 from gkore.protocol.cookies import parse_cookies
-from gkore.worker import bridge
+from gkore.worker import waits
 from gkore.worker.parameters import RETRY, verdict
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def gate(authentication: Authentication) -> Gate:
         alone = authentication.kind == "request" and not twice
         pause = RETRY_FIRST
         while (said := verdict(validator, request, value, alone=alone)) is RETRY and not request.connection.lost:
-            bridge.Suspend(pause).wait()
+            waits.Suspend(pause).wait()
             pause = min(pause * 2, RETRY_MOST)
         return said is True
 

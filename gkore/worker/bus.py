@@ -19,7 +19,7 @@ from gkore import log
 from gkore.errors import ProtocolError
 from gkore.protocol.bus import MASTER, Envelope, Opener, seal
 from gkore.worker import failures
-from gkore.worker.bridge import Waiter
+from gkore.worker.waits import Waiter
 
 READ, WRITE = 1, 2
 RECV = 65536

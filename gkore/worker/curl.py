@@ -12,7 +12,7 @@ from typing import Any
 from gevent import get_hub
 
 from gkore.conf.application import current
-from gkore.worker.bridge import Awaitable, Waiter
+from gkore.worker.waits import Awaitable, Waiter
 
 try:
     import pycurl

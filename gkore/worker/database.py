@@ -13,8 +13,8 @@ from typing import Any
 
 from gkore.conf.application import current
 from gkore.worker import failures, tasks
-from gkore.worker.bridge import Awaitable, Waiter, limit
 from gkore.worker.postgres import Link, Rows, connect
+from gkore.worker.waits import Awaitable, Waiter, limit
 
 _databases: dict[str, Database] = {}
 

@@ -21,8 +21,8 @@ from geventhttpclient.url import URL
 from gkore import __version__
 from gkore.conf.application import current
 from gkore.worker import curl
-from gkore.worker.bridge import Awaitable
 from gkore.worker.sockets import as_bytes
+from gkore.worker.waits import Awaitable
 
 IDLE_MAX = 16
 CHUNK = 65536

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gevent import get_hub
 
 from gkore.errors import ProtocolError
-from gkore.worker import bridge
+from gkore.worker import waits
 
 if TYPE_CHECKING:
     from gkore.worker.request import Request
@@ -131,7 +131,7 @@ class Inflow(io.RawIOBase):
         watcher = get_hub().loop.io(self._connection.fd, READ)
         begun = monotonic()
         try:
-            bridge.wait(self, watcher.start, watcher.stop, self._patience)
+            waits.wait(self, watcher.start, watcher.stop, self._patience)
         except TimeoutError:
             late = "the body did not come within http_body_timeout"
             self._fail(TimeoutError(late), ProtocolError(408, late))

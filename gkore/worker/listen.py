@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gkore.worker import database, postgres
-from gkore.worker.bridge import Awaitable
 from gkore.worker.postgres import Link
+from gkore.worker.waits import Awaitable
 
 
 class Listener:

@@ -11,7 +11,8 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from gkore.worker.bridge import DONE, Awaitable, Task, Waiter
+from gkore.worker.bridge import Task
+from gkore.worker.waits import DONE, Awaitable, Waiter
 
 
 class Lock:

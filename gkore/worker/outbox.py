@@ -15,8 +15,8 @@ from gevent import get_hub
 from greenlet import getcurrent, greenlet
 
 from gkore.protocol.frames import BINARY, SMALL, FrameReader, encode, head
-from gkore.worker.bridge import Waiter
 from gkore.worker.broadcast import check_op, payload
+from gkore.worker.waits import Waiter
 
 if TYPE_CHECKING:
     from gkore.worker.broadcast import Audience

@@ -15,7 +15,7 @@ from gevent import get_hub
 from greenlet import getcurrent
 
 from gkore.compiled import mypyc_attr
-from gkore.worker import bridge
+from gkore.worker import waits
 
 if TYPE_CHECKING:
     from gkore.worker.service import Clock
@@ -85,7 +85,7 @@ class Output:
                     sent = os.sendfile(self.sock.fileno(), descriptor, offset, min(end - offset, FILE_TURN))
                 except (BlockingIOError, InterruptedError):
                     turn = 0
-                    bridge.wait(self, watcher.start, watcher.stop)
+                    waits.wait(self, watcher.start, watcher.stop)
                     continue
                 if not sent:
                     break
@@ -94,7 +94,7 @@ class Output:
                 self.since = self.clock.now
                 if turn >= FILE_TURN and offset < end:  # a reader as fast as we are must not keep the worker
                     turn = 0
-                    bridge.Suspend(0).wait()
+                    waits.Suspend(0).wait()
         except OSError:
             self.lost = True
         finally:
@@ -121,7 +121,7 @@ class Output:
                 try:
                     sent: int = self.sock.send(view)
                 except (BlockingIOError, InterruptedError):
-                    bridge.wait(self, watcher.start, watcher.stop)
+                    waits.wait(self, watcher.start, watcher.stop)
                     continue
                 view = view[sent:]
                 self.since = self.clock.now

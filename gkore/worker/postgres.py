@@ -17,7 +17,7 @@ from gevent import get_hub
 from psycopg2 import extensions
 
 from gkore.protocol import placeholders
-from gkore.worker import bridge
+from gkore.worker import waits
 from gkore.worker.readiness import READ, WRITE, Readiness
 from gkore.worker.threads import Thread
 
@@ -113,7 +113,7 @@ class Link:
             if state == extensions.POLL_WRITE:
                 self._writable.wait(self._what, left)
             else:
-                bridge.wait(self._what, self._start, self._stop, left)
+                waits.wait(self._what, self._start, self._stop, left)
 
     def _start(self, switch: Callable[[], Any]) -> None:
         self._switch = switch
@@ -146,7 +146,7 @@ class Link:
             while not notifies:
                 if self.closed:
                     raise RuntimeError("pgsql error: the connection was lost")
-                bridge.wait(what, self._start, self._stop)
+                waits.wait(what, self._start, self._stop)
                 self._connection.poll()
         except psycopg2.Error as failure:
             raise RuntimeError(f"pgsql error: {str(failure).strip()}") from None

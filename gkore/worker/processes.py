@@ -21,11 +21,11 @@ from typing import Any
 
 from gevent import get_hub
 
-from gkore.worker import bridge
+from gkore.worker import bridge, waits
 from gkore.worker.birth import STDERR, STDOUT, start
-from gkore.worker.bridge import DONE, Awaitable, Waiter, limit
 from gkore.worker.readiness import READ, WRITE, Readiness
 from gkore.worker.sockets import as_bytes, checked_length
+from gkore.worker.waits import DONE, Awaitable, Waiter, limit
 
 LATE = "timeout before process exited"
 
@@ -131,21 +131,21 @@ class Output(bytes):
     """Bytes that are there already and can be awaited."""
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return bridge.given(bytes(self))
+        return waits.given(bytes(self))
 
 
 class EndOfOutput(Output):
     """No bytes, and None to who awaits it."""
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return bridge.given(None)
+        return waits.given(None)
 
 
 class ExitCode(int):
     """A number that is there already and can be awaited."""
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return bridge.given(int(self))
+        return waits.given(int(self))
 
 
 class Pipe(Readiness):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import Any
 
-from gkore.worker.bridge import Awaitable, Waiter
+from gkore.worker.waits import Awaitable, Waiter
 
 _CLOSED = object()
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from gevent import get_hub
 
-from gkore.worker import bridge
+from gkore.worker import waits
 
 READ, WRITE = 1, 2
 CLOSED = "Bad file descriptor"
@@ -37,7 +37,7 @@ class Readiness:
         """``attempt`` again and again, as often as the descriptor is ready, until it does not raise BlockingIOError.
 
         OSError as ``attempt`` raises it, and EOFError when the descriptor was closed meanwhile; TimeoutError after
-        ``seconds``, with ``bridge.LATE`` as its text.
+        ``seconds``, with ``waits.LATE`` as its text.
         """
         if self.busy:
             raise RuntimeError(f"only one {'recv' if self._event == READ else 'send'} operation can be done per socket")
@@ -59,7 +59,7 @@ class Readiness:
         """Suspend until the descriptor is ready or closed by ``close``. TimeoutError after ``seconds``."""
         if self._watcher is None:
             self._watcher = get_hub().loop.io(self._descriptor, self._event)
-        bridge.wait(what, self._start, self._stop, seconds)
+        waits.wait(what, self._start, self._stop, seconds)
 
     def _start(self, switch: Callable[[], Any]) -> None:
         self._switch = switch

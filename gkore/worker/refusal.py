@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from gkore.protocol.line import METHODS, RequestLine
-from gkore.worker import bridge, errorpage
+from gkore.worker import bridge, errorpage, waits
 from gkore.worker.errorpage import WAIT
 from gkore.worker.routing import Action, Host
 
@@ -34,7 +34,7 @@ class Refusal:
         """Only clients on this machine are told."""
         self.over: str | None = None
         """What this worker drains for, once it does."""
-        self.waiting: list[bridge.Waiter] = []
+        self.waiting: list[waits.Waiter] = []
         self._services = services
         if application.refused:
             self.tell(application.refused)
@@ -83,7 +83,7 @@ class Refusal:
         self.waiting.clear()
 
 
-class News(bridge.Awaitable):
+class News(waits.Awaitable):
     """Other code, or another mistake."""
 
     __slots__ = ("_refusal",)
@@ -92,7 +92,7 @@ class News(bridge.Awaitable):
         self._refusal = refusal
 
     def wait(self) -> None:
-        waiter, waiting = bridge.Waiter(), self._refusal.waiting
+        waiter, waiting = waits.Waiter(), self._refusal.waiting
         waiting.append(waiter)
         try:
             waiter.wait(self)

@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 
 from gevent import get_hub
 
-from gkore.worker.bridge import Awaitable, Suspend, limit
 from gkore.worker.readiness import CLOSED, READ, WRITE, Readiness
+from gkore.worker.waits import Awaitable, Suspend, limit
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 PATH_MAX = 108

@@ -27,8 +27,9 @@ from gevent import get_hub, sleep
 from greenlet import getcurrent
 
 from gkore import log
-from gkore.worker import bridge, failures
-from gkore.worker.bridge import Task, Waiter
+from gkore.worker import bridge, failures, waits
+from gkore.worker.bridge import Task
+from gkore.worker.waits import Waiter
 
 CROWD = 100_000
 """So many tasks at once are the application's right, and more likely its mistake: one line in the log."""
@@ -257,7 +258,7 @@ class Results(list[Any]):
     __slots__ = ()
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return bridge.given(self)
+        return waits.given(self)
 
 
 class Gathering:

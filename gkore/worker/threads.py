@@ -8,7 +8,7 @@ from typing import Any
 
 from gevent.threadpool import ThreadPool
 
-from gkore.worker.bridge import Awaitable, Waiter
+from gkore.worker.waits import Awaitable, Waiter
 
 THREADS = 10
 """At most so many at once, in a worker: the ones of gevent's own pool are left to its resolver."""

@@ -24,10 +24,10 @@ from gkore.conf.site import Domain
 from gkore.errors import ProtocolError
 from gkore.protocol.hello import ACME_PROTOCOL, HELLO_MAX, Hello, Incomplete, read_hello
 from gkore.worker.attributes import OpenConnection
-from gkore.worker.bridge import Suspend
 from gkore.worker.output import FILE_TURN
 from gkore.worker.proxied import ProxiedConnection
 from gkore.worker.routing import HOSTS_MAX, Host, Hosts
+from gkore.worker.waits import Suspend
 
 if TYPE_CHECKING:
     from gkore.worker.service import Service

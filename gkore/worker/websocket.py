@@ -18,9 +18,10 @@ from greenlet import getcurrent
 
 from gkore.protocol.frames import PING, FrameReader, Message
 from gkore.worker import failures
-from gkore.worker.bridge import Waiter, run
+from gkore.worker.bridge import run
 from gkore.worker.broadcast import check_topic
 from gkore.worker.outbox import Outbox
+from gkore.worker.waits import Waiter
 
 if TYPE_CHECKING:
     from websockets.extensions.permessage_deflate import PerMessageDeflate
