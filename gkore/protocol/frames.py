@@ -42,7 +42,7 @@ REASON_MAX: Final = 123
 
 Message: TypeAlias = tuple[int, str | bytes]
 
-SMALL: Final = {op: [bytes((0x80 | op, length)) for length in range(126)] for op in (TEXT, BINARY)}
+SMALL: Final = [[bytes((0x80 | op, length)) for length in range(126)] for op in (0, TEXT, BINARY)]
 """The heads of frames with less than 126 bytes, by op and size."""
 
 _logger = logging.getLogger("gkore.websocket")

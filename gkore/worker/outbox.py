@@ -89,7 +89,7 @@ class Outbox:
         elif data.__class__ is not bytes or op != BINARY:
             data = payload(op, data)
         size = len(data)
-        if size < 126 and op in SMALL:
+        if size < 126 and 0 < op <= BINARY:
             frame = SMALL[op][size] + data
         else:
             check_op(op)

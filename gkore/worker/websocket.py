@@ -185,10 +185,13 @@ class Websocket(Outbox):
         """Run the callback for each message that waits, in order, and the farewell when the client is gone."""
         message = self.callbacks.message
         connection = self.connection
-        getcurrent().gr_context = None  # context variables of whom this task served before
+        task = self.task
+        assert task is not None
+        task.gr_context = None  # context variables of whom this task served before
         try:
             while self.pending and not self.deaf:
-                batch, self.pending = self.pending, []
+                batch = self.pending
+                self.pending = []
                 for op, data in batch:
                     if message is not None and not self.deaf:
                         result = message(connection, op, data)
@@ -196,7 +199,8 @@ class Websocket(Outbox):
                             finish(result)
         except BaseException as failure:
             self._failed("onmessage", failure)
-        self.pending = []
+        if self.pending:
+            self.pending = []
         if self.gone:
             self._farewell()
         elif self._ahead:
