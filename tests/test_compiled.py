@@ -18,7 +18,7 @@ from gkore.compiled import is_compiled
 
 ROOT = Path(__file__).parents[1]
 LEFT_OUT = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "tests", "docs", "results", "__pycache__")
-LIVE = "contract corpus deadlines handlers limits refusal request responses seen tls websocket wsgi_bodies"
+LIVE = "contract corpus handlers limits refusal request responses seen tls websocket wsgi_bodies"
 
 
 def without_compiler() -> str:

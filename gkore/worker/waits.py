@@ -160,8 +160,8 @@ class Suspend(Awaitable):
 
     __slots__ = ("_milliseconds",)
 
-    def __init__(self, milliseconds: float) -> None:
-        self._milliseconds = milliseconds
+    def __init__(self, milliseconds: Any) -> None:
+        self._milliseconds = milliseconds  # a number, but no float to mypyc, which would show 2 as 2.0
 
     def wait(self) -> None:
         if self._milliseconds <= 0:
