@@ -8,9 +8,9 @@ from typing import Any
 from setuptools import setup
 
 HOT = (
-    ("gkore/protocol", "fields frames head judge line request response"),
-    ("gkore/worker", "answer broadcast connection ending heap outbox output peer"),
-    ("gkore/worker", "locks queues ready request routing service waits websocket"),
+    ("gkore/protocol", "accesslog fields frames head judge line request response"),
+    ("gkore/worker", "accesslog answer broadcast connection dispatch ending filtered heap locks"),
+    ("gkore/worker", "outbox output peer plan queues ready request routing service waits websocket"),
 )
 """What every request passes through; the rest waits for others most of its time."""
 MYPYC = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]

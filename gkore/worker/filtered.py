@@ -1,12 +1,13 @@
-"""Requests as applications get them: where answers are compressed or logged, with something around ``response``.
+"""Requests of servers whose answers are compressed or logged: ``response`` with something before and after it.
 
-The plain ones of other servers know nothing of either.
+Other servers make plain Requests, which know nothing of either.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from gkore.compiled import mypyc_attr
 from gkore.worker import compression
 from gkore.worker.answer import HEAD, LENGTHS, LENGTHS_MAX
 from gkore.worker.request import Request
@@ -15,10 +16,7 @@ from gkore.worker.streaming import Stream
 UNCOMPRESSED = frozenset((*range(100, 200), 204, 206, 304))
 
 
-class PlainRequest(Request):
-    """A request, and whatever the application adds to it: compiled classes have no ``__dict__``, this one has."""
-
-
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LoggedRequest(Request):
     """A request whose answer is measured for the access log."""
 
@@ -50,6 +48,7 @@ class LoggedRequest(Request):
         return Request.response(self, status, body)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class FilteredRequest(LoggedRequest):
     """One whose answer is also compressed, where its route wants that."""
 

@@ -19,8 +19,8 @@ from gevent.socket import wait_read, wait_write
 
 from gkore.protocol.slot import Slot
 from gkore.worker import broadcast, bus, failures
-from gkore.worker.attributes import OpenConnection
 from gkore.worker.life import Worker
+from gkore.worker.openconnection import OpenConnection
 
 if TYPE_CHECKING:
     from gkore.conf.application import Application

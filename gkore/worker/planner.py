@@ -18,9 +18,9 @@ from gkore.worker.body import Storage
 from gkore.worker.dispatch import logged
 from gkore.worker.filemap import FileMap, StaticPath
 from gkore.worker.files import Files
-from gkore.worker.filtered import FilteredRequest, LoggedRequest, PlainRequest
 from gkore.worker.limits import TokenBuckets
 from gkore.worker.observation import Observation
+from gkore.worker.openrequest import OpenFilteredRequest, OpenLoggedRequest, OpenRequest
 from gkore.worker.plan import Gate, Plan, prerequest
 from gkore.worker.request import Request
 from gkore.worker.wsgi import host
@@ -69,8 +69,8 @@ class Planner:
         """The kind of requests that a server with these domains makes."""
         declared = list(domains)
         if any(self._compressed(domain, route) for domain in declared for route in (None, *domain.routes)):
-            return FilteredRequest
-        return LoggedRequest if any(domain.accesslog for domain in declared) else PlainRequest
+            return OpenFilteredRequest
+        return OpenLoggedRequest if any(domain.accesslog for domain in declared) else OpenRequest
 
     def bare(self, domain: Domain) -> Plan | None:
         """The plan of answers that no route gives: redirects, 404."""

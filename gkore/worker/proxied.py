@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gkore.errors import ProtocolError
 from gkore.protocol.proxy import V2_MAX, parse_proxy
-from gkore.worker.attributes import OpenConnection
+from gkore.worker.openconnection import OpenConnection
 
 if TYPE_CHECKING:
     from gkore.worker.service import Service

@@ -23,7 +23,7 @@ from gevent import get_hub
 from gkore.conf.site import Domain
 from gkore.errors import ProtocolError
 from gkore.protocol.hello import ACME_PROTOCOL, HELLO_MAX, Hello, Incomplete, read_hello
-from gkore.worker.attributes import OpenConnection
+from gkore.worker.openconnection import OpenConnection
 from gkore.worker.output import FILE_TURN
 from gkore.worker.proxied import ProxiedConnection
 from gkore.worker.routing import HOSTS_MAX, Host, Hosts

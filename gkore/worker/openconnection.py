@@ -1,7 +1,6 @@
 """Connections as applications get them: with room for attributes of their own (Kore 4).
 
-Compiled classes have no ``__dict__`` (``gkore.compiled``), their subclasses here have one. Of requests it is the same:
-``filtered.PlainRequest`` and its kin.
+Compiled classes have no ``__dict__`` (``gkore.compiled``), their subclass here has one; so it is with requests.
 """
 
 from __future__ import annotations
