@@ -89,14 +89,20 @@ class Ending(Peer):
         limit = LIMITS.get(refusal.status)
         if limit is not None:
             log.seldom(limit, f"refused: {refusal} ({limit}); whoever sends more gets {refusal.status}")
+        if self.tell(refusal):
+            self.linger()
+        else:
+            self.close()
+
+    def tell(self, refusal: ProtocolError) -> bool:
+        """Send the answer to what can't be served, as far as the kernel takes it; False when the client is gone."""
         if self.parser is not None and self.parser.head is not None:
-            self.parser.head.status = refusal.status
+            self.parser.head.status = refusal.status  # for the access log
         try:
             self.sock.send(self.service.refusal(refusal))
         except OSError:
-            self.close()
-            return
-        self.linger()
+            return False
+        return True
 
     def linger(self) -> None:
         """Say that nothing more comes, and read on a little, so that no reset overtakes our answer."""

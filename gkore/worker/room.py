@@ -9,7 +9,6 @@ served, readers that take something, and websockets stay.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gkore import log
@@ -56,8 +55,7 @@ def dismiss(connection: Connection, kind: int) -> None:
         connection.abort()
         return
     if connection.parser is not None and kind != IDLE:
-        with suppress(OSError):
-            connection.sock.send(connection.service.refusal(TOO_SLOW))
+        connection.tell(TOO_SLOW)
     connection.close()
 
 

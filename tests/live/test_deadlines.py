@@ -206,7 +206,8 @@ def test_keepalive_time_0_closes_after_every_answer(server: Start) -> None:
 
 
 def test_a_full_worker_lets_go_of_those_that_wait_longest(server: Start) -> None:
-    up = server(PATIENT.format(more="worker_max_connections 4"), app=APP, workers=1)
+    conf = PATIENT.replace("domain * {{", "domain * {{\n    accesslog access.log")
+    up = server(conf.format(more="worker_max_connections 4"), app=APP, workers=1)
     reader = dial(up, b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
     assert reader.recv(12) == b"HTTP/1.1 200"
     body = dial(up, b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n1")
@@ -218,6 +219,8 @@ def test_a_full_worker_lets_go_of_those_that_wait_longest(server: Start) -> None
     assert everything(head).startswith(b"HTTP/1.1 408 ")
     assert everything(body).startswith(b"HTTP/1.1 408 ")
     up.says("4 connections, and more want in: those that wait longest make room")
+    log = up.directory / "access.log"
+    until(lambda: log.exists() and '"POST /body HTTP/1.1" 408 0 ' in log.read_text(), "the line of who was too slow")
     with suppress(ConnectionResetError):
         assert len(everything(reader)) < 50_000_000
     fourth = dial(up, HELLO)
