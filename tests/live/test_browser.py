@@ -11,8 +11,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
+from pages import ROOT, Session, blocks
 from server import DEADLINE, Server, until
 from server import server as server_of
 from websockets.sync.client import ClientConnection, connect
@@ -120,3 +122,27 @@ def test_a_file(up: Server, browser: Browser, tmp_path: Path) -> None:
     assert hashlib.sha256(path.read_bytes()).hexdigest() in browser.text()
     assert "3000000 bytes" in browser.text()
     assert "mit ümlaut.bin" in browser.text()
+
+
+def test_the_guest_book_of_the_tutorial(browser: Browser, tmp_path: Path) -> None:
+    session = Session(tmp_path)
+    try:
+        for block in blocks(ROOT / "docs/tutorial.md"):
+            if block.file:
+                session.run(block)
+        session.serve("docs/tutorial.md", "gkore -c kore.conf", [])
+        browser.visit(f"http://127.0.0.1:{session.port}/live")
+        write = "document.getElementById('line').value = '{}'; document.querySelector('button').click()"
+        browser.run(write.format("first"))
+        until(lambda: "first" in browser.text(), lambda: browser.text())
+        browser.run("document.getElementById('line').removeAttribute('maxlength')")
+        browser.run(write.format("x" * 81))
+        until(lambda: "line: 1 to 80 characters" in browser.text(), lambda: browser.text())
+        assert browser.run("document.getElementById('line').value") == "x" * 81, "what was refused is lost"
+        session.serve("docs/tutorial.md", "gkore -c kore.conf", [])  # a restart: the page connects again by itself
+        with urlopen(f"http://127.0.0.1:{session.port}/", data=b"line=second", timeout=DEADLINE) as answer:
+            assert answer.status == 201
+        until(lambda: "second" in browser.text(), lambda: browser.text())
+        assert browser.text().count("first") == 1
+    finally:
+        session.close()
