@@ -6,6 +6,7 @@ that can still be brought to rest, where psycopg2 would close it and leave the q
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -13,18 +14,21 @@ from time import monotonic
 from typing import Any
 
 import psycopg2
-from gevent import get_hub
+from gevent import Timeout, get_hub
+from gevent.threadpool import ThreadPool
 from psycopg2 import extensions
 
 from gkore.protocol import placeholders
 from gkore.worker import waits
 from gkore.worker.readiness import READ, WRITE, Readiness
-from gkore.worker.threads import Thread
 
 CONNECT_TIME = 10.0
 """Seconds to connect, unless the connection string has a connect_timeout, which libpq minds only when it blocks."""
 REST_TIME = 10.0
 """Seconds for a cancelled query to end; then the connection is closed."""
+CANCEL_TIMES = (0.25, 0.75, 2.0, 7.0)
+"""The same, told again after each of these: PostgreSQL passes over a cancellation that overtakes its query, which would
+run to its end then, whether the connection is closed or not."""
 IDLE = extensions.TRANSACTION_STATUS_IDLE
 FAILED = extensions.TRANSACTION_STATUS_INERROR
 ENDED = extensions.POLL_OK
@@ -156,18 +160,57 @@ class Link:
 
     def rest(self) -> bool:
         """Cancel what is running and wait for its end; False when the connection is of no use any more."""
-        try:
-            if self._connection.isexecuting():
-                Thread(self._connection.cancel).wait()  # libpq connects and waits: it has no other way
-                self._finish(REST_TIME)
-        except psycopg2.Error:
-            pass  # that it was cancelled
-        except TimeoutError:
-            return False
-        if self.closed:
+        for seconds in CANCEL_TIMES:
+            try:
+                if self._connection.isexecuting():
+                    cancel(self._connection, seconds)
+                    self._finish(seconds)
+                break
+            except psycopg2.Error:
+                break  # that it was cancelled
+            except TimeoutError:
+                pass
+        if self.closed or self._connection.isexecuting():
             return False
         self.dirty = self._connection.get_transaction_status() != IDLE
         return True
+
+
+_libpq = ctypes.CDLL(psycopg2._psycopg.__file__)  # what it is linked with is found there, too
+_libpq.PQgetCancel.restype = ctypes.c_void_p
+_libpq.PQgetCancel.argtypes = _libpq.PQfreeCancel.argtypes = [ctypes.c_void_p]
+_libpq.PQcancel.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
+_threads: list[ThreadPool] = []
+CANCELLERS = 4
+"""At most so many at once, in a worker; a server that does not answer can't take the threads of ``kore.thread``."""
+
+
+def cancel(connection: Any, seconds: float) -> None:
+    """Ask the server to cancel what ``connection`` runs; waits for its answer, at most so long.
+
+    libpq connects, says so and waits, all of it blocking, so on a thread; psycopg2's ``cancel`` keeps Python's lock
+    meanwhile, and with a server that does not answer the whole worker would stop.
+    """
+    if not _threads:
+        _threads.append(ThreadPool(CANCELLERS))
+    handle = _libpq.PQgetCancel(connection.pgconn_ptr)
+    begun: Any = None
+    limit = Timeout.start_new(seconds)
+    try:
+        begun = _threads[0].spawn(_cancel, handle)
+        begun.get()
+    except Timeout as late:
+        if late is not limit:
+            raise
+    finally:
+        limit.close()
+        if begun is None:
+            _libpq.PQfreeCancel(handle)
+
+
+def _cancel(handle: int) -> None:
+    _libpq.PQcancel(handle, ctypes.create_string_buffer(256), 256)
+    _libpq.PQfreeCancel(handle)
 
 
 Rows = list[dict[str, Any]] | None

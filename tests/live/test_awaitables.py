@@ -203,11 +203,14 @@ def test_clients_that_leave_take_everything_along(up: Server, kind: str) -> None
     def idle() -> bool:
         return up.get("/query").body == b"0" and state(up)["children"] == []
 
+    def busy() -> str:
+        return f"the end of queries ({up.get('/query').body!r}) and processes ({state(up)['children']})"
+
     leave(up, kind, KINDS[kind])  # once, to warm up: threads, pools, connections that are kept
-    until(idle, "the end of queries and processes")
+    until(idle, busy)
     before = state(up)
     leave(up, kind, KINDS[kind])
-    until(idle, "the end of queries and processes")
+    until(idle, busy)
     settles(up, before)
 
 

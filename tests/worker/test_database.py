@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 import gevent
 import pytest
 from coroutines import Complete
+from gevent.event import Event
+from gevent.server import StreamServer
 from postgres import kill, postgres
 
 from gkore import api as kore
@@ -230,6 +235,51 @@ def test_a_late_query_is_cancelled(complete: Complete, db: str) -> None:
     with pytest.raises(TimeoutError, match="timeout before operation completed"):
         ask(complete, db, "select pg_sleep(600), 'late'", timeout=20)
     until(lambda: running(complete, db, "'late'") == 0)
+
+
+CANCEL = bytes.fromhex("04d2162e")
+"""The code of a CancelRequest."""
+
+
+def test_a_cancellation_that_is_lost_is_told_again(complete: Complete, server: Any) -> None:
+    told = []
+    frozen = Event()
+
+    def pass_on(client: Any, _: Any) -> None:
+        first = client.recv(65536)
+        if first[4:8] == CANCEL:
+            told.append(first)
+            if len(told) == 1:
+                return  # as when it overtakes its query: PostgreSQL passes over it
+            if len(told) == 2:
+                frozen.wait()  # as a server that does not answer any more: nobody else stands still
+                return
+        with socket.socket(socket.AF_UNIX) as upstream:
+            upstream.connect(str(server.pgdata / ".s.PGSQL.5432"))
+            upstream.sendall(first)
+            ways = [gevent.spawn(copy, upstream, client), gevent.spawn(copy, client, upstream)]
+            gevent.joinall(ways, count=1)
+            gevent.killall(ways)
+
+    def copy(source: Any, target: Any) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{directory}/.s.PGSQL.5432")
+        listener.listen()
+        listener.setblocking(False)
+        proxy = StreamServer(listener, pass_on)
+        proxy.start()
+        name = f"db{len(database._databases)}"
+        assert kore.dbsetup(name, f"postgresql://postgres:@/postgres?host={directory}")
+        with pytest.raises(TimeoutError):
+            ask(complete, name, "select pg_sleep(600), 'lost'", timeout=20)
+        until(lambda: running(complete, name, "'lost'") == 0)
+        assert len(told) == 3
+        frozen.set()
+        proxy.stop()
 
 
 def test_killed_and_late_waiters_leave_the_line(complete: Complete, db: str, settings: Any) -> None:
