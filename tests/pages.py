@@ -33,7 +33,7 @@ PROXIES = ("nginx", "haproxy")
 """Programs that run beside gkore, on the port 8080, where a page starts them; without them the page is skipped."""
 TOOLS = ("py-spy", "perf", "wrk", "openssl")
 """Programs that a machine may lack: what a page does with them is left out there."""
-INSTALL = re.compile(r"(pip|git|docker|podman|systemctl|journalctl|sudo|apt|cd) ")
+INSTALL = re.compile(r"(?:\w+=\S+ )?(pip|git|docker|podman|systemctl|journalctl|sudo|apt|cd) ")
 """Commands that are for the reader's machine, not for a test's."""
 QUOTED = {"c", "nginx", "ini", "haproxy", "dockerfile", "yaml", "html", "text", "javascript", "toml"}
 """Languages of files for other programs: shown, not run here."""
