@@ -23,7 +23,7 @@ def compiled() -> dict[str, Any]:
     try:
         from mypyc.build import mypycify
     except ImportError:  # pip asks first what is needed to build
-        return {"setup_requires": ["mypy>=1.18"]}
+        return {"setup_requires": ["mypy>=2.4"]}
     paths = [f"{directory}/{name}.py" for directory, names in HOT for name in names.split()]
     return {"ext_modules": mypycify([*MYPYC, *paths], opt_level="3", group_name="gkore")}
 
