@@ -124,10 +124,11 @@ def remarks(name: str, record: dict[str, Any], found: list[Line]) -> Iterator[st
     yield from (f"{one.server}: {one.errors} connections failed" for one in found if one.errors)
     for server, why in record["left_out"].items():
         yield f"{server}: left out: {why.partition(chr(10))[0]}"
+    compiled = lines(record, COMPILED) if COMPILED in record["samples"] else None
     for goal in goals(name):
         yield judged(goal, found, shared)
-        if COMPILED in record["samples"]:
-            yield "compiled: " + judged(goal, lines(record, COMPILED), shared, COMPILED)
+        if compiled is not None:
+            yield "compiled: " + judged(goal, compiled, shared, COMPILED)
 
 
 def refusals(results: dict[str, Any]) -> Iterator[str]:

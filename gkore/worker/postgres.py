@@ -24,11 +24,11 @@ from gkore.worker.readiness import READ, WRITE, Readiness
 
 CONNECT_TIME = 10.0
 """Seconds to connect, unless the connection string has a connect_timeout, which libpq minds only when it blocks."""
-REST_TIME = 10.0
-"""Seconds for a cancelled query to end; then the connection is closed."""
 CANCEL_TIMES = (0.25, 0.75, 2.0, 7.0)
-"""The same, told again after each of these: PostgreSQL passes over a cancellation that overtakes its query, which would
-run to its end then, whether the connection is closed or not."""
+"""Seconds for a query to be cancelled and to end, after each of which it is told again; then the connection is closed.
+PostgreSQL passes over a cancellation that overtakes its query: that would run to its end, closed connection or not."""
+REST_TIME = 10.0
+"""Seconds for a ROLLBACK."""
 IDLE = extensions.TRANSACTION_STATUS_IDLE
 FAILED = extensions.TRANSACTION_STATUS_INERROR
 ENDED = extensions.POLL_OK
@@ -161,10 +161,11 @@ class Link:
     def rest(self) -> bool:
         """Cancel what is running and wait for its end; False when the connection is of no use any more."""
         for seconds in CANCEL_TIMES:
+            end = monotonic() + seconds
             try:
                 if self._connection.isexecuting():
                     cancel(self._connection, seconds)
-                    self._finish(seconds)
+                    self._finish(end - monotonic())
                 break
             except psycopg2.Error:
                 break  # that it was cancelled
