@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gevent import get_hub
 from greenlet import getcurrent, greenlet
 
-from gkore.protocol.frames import BINARY, SMALL, FrameReader, encode, head
+from gkore.protocol.frames import BINARY, SMALL, TEXT, FrameReader, encode, head
 from gkore.worker.broadcast import check_op, payload
 from gkore.worker.waits import Waiter
 
@@ -89,7 +89,7 @@ class Outbox:
         elif data.__class__ is not bytes or op != BINARY:
             data = payload(op, data)
         size = len(data)
-        if size < 126 and 0 < op <= BINARY:
+        if size < 126 and (op == BINARY or op == TEXT):  # noqa: SIM109  a tuple would be made for each message
             frame = SMALL[op][size] + data
         else:
             check_op(op)
